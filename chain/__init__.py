@@ -1,0 +1,1 @@
+"""The local chain: SQLite store, fork choice, reorganisation, mempool, keys and keystore."""

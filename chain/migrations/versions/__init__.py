@@ -1,0 +1,1 @@
+"""Schema revisions of the chain store, oldest first by their down_revision links."""

@@ -1,0 +1,1 @@
+"""Datasets as content-addressed chunks: importers, server and verifying client."""

@@ -1,0 +1,1 @@
+"""The application: peers, sync, REST, event stream, verification workers, miner client, devnet, explorer, CLI."""
