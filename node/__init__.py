@@ -1,1 +1,1 @@
-"""The application: peers, sync, REST, event stream, verification workers, miner client, devnet, explorer, CLI."""
+"""The application: peers, sync, REST, event stream, workers, miner client, devnet, explorer, CLI."""
