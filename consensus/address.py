@@ -23,7 +23,10 @@ def encode_address(key: bytes) -> str:
 
 
 def decode_address(address: str) -> bytes:
-    """The 32-byte key of an address. Raises RuleViolation(BAD_ADDRESS) for all but the lower-case canonical form."""
+    """The 32-byte key of an address.
+
+    Raises RuleViolation(BAD_ADDRESS) for all but the lower-case canonical form.
+    """
     prefix, body = address[: len(_HRP) + 1], address[len(_HRP) + 1 :]
     if prefix != f"{_HRP}1" or len(body) != _SYMBOLS + 6:
         raise RuleViolation(Code.BAD_ADDRESS, f"not {_HRP}1 and {_SYMBOLS + 6} symbols")

@@ -160,7 +160,9 @@ def decode_block(data: bytes, limits: BlockLimits) -> Block:
 def _read_last_witness(reader: Reader, limits: BlockLimits) -> Witness:
     train_correct, eval_correct, length = reader.unpack(_WITNESS_HEAD)
     if length > limits.max_solution_bytes:
-        raise BadDelivery(Code.TOO_LARGE, f"a solution of {length} bytes, at most {limits.max_solution_bytes}")
+        raise BadDelivery(
+            Code.TOO_LARGE, f"a solution of {length} bytes, at most {limits.max_solution_bytes}"
+        )
     solution = reader.take(length)
     reader.finish()
     return Witness(train_correct, eval_correct, solution)

@@ -93,7 +93,15 @@ class Dataset:
 def encode_dataset_spec(spec: DatasetSpec) -> bytes:
     """`dataset_bytes`, 80 bytes."""
     return pack(
-        _LAYOUT, spec.c, spec.h, spec.w, spec.classes, spec.n_train, spec.n_eval, spec.train_root, spec.eval_root
+        _LAYOUT,
+        spec.c,
+        spec.h,
+        spec.w,
+        spec.classes,
+        spec.n_train,
+        spec.n_eval,
+        spec.train_root,
+        spec.eval_root,
     )
 
 
@@ -158,7 +166,9 @@ def decode_dataset(spec: DatasetSpec, train: bytes, eval_: bytes) -> Dataset:
 
 def _decode_split(spec: DatasetSpec, name: SplitName, data: bytes) -> Split:
     if len(data) != spec.get_split_bytes(name):
-        raise RuleViolation(Code.BAD_DATASET, f"{name} has {len(data)} bytes, not {spec.get_split_bytes(name)}")
+        raise RuleViolation(
+            Code.BAD_DATASET, f"{name} has {len(data)} bytes, not {spec.get_split_bytes(name)}"
+        )
     if compute_split_root(data) != spec.get_root(name):
         raise RuleViolation(Code.BAD_DATASET, f"{name} does not hash to its root")
     rows = np.frombuffer(data, dtype=np.uint8).reshape(-1, spec.record_bytes)

@@ -55,7 +55,7 @@ def compute_latest_timestamp(params: ChainParams, now_seconds: int) -> int:
 def compute_confirmations(work_of_descendants: int, recent_works: Sequence[int]) -> int:
     """How many-fold a block is confirmed.
 
-    `work_of_descendants` is the work of the active blocks above it; `recent_works` holds rung.work of the last
-    1,024 active blocks. Finality is told in work: blocks can be cheap.
+    `work_of_descendants` is the work of the active blocks above it; `recent_works` holds rung.work of the
+    last 1,024 active blocks. Finality is told in work: blocks can be cheap.
     """
     return work_of_descendants // max(recent_works) if recent_works else 0

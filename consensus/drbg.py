@@ -28,7 +28,8 @@ class HashDrbg:
             raise ValueError(f"a request of {count} bytes is outside 0..65536")
         sha256, value, modulus = hashlib.sha256, self._value, _MODULUS
         blocks = [
-            sha256(((value + i) % modulus).to_bytes(_SEED_BYTES, "big")).digest() for i in range(-(-count // 32))
+            sha256(((value + i) % modulus).to_bytes(_SEED_BYTES, "big")).digest()
+            for i in range(-(-count // 32))
         ]
         mixed = int.from_bytes(sha256(b"\x03" + value.to_bytes(_SEED_BYTES, "big")).digest(), "big")
         self._value = (value + mixed + self._constant + self._requests) % modulus

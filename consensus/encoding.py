@@ -35,7 +35,7 @@ def pack(layout: struct.Struct, *values: Any) -> bytes:
 
 
 class Reader:
-    """A cursor over received bytes; every method raises BadDelivery(UNDECODABLE) rather than read past the end."""
+    """A cursor over received bytes that never reads past the end: it raises BadDelivery(UNDECODABLE)."""
 
     __slots__ = ("_data", "_position")
 

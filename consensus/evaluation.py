@@ -1,4 +1,4 @@
-"""The normative judgement of a witness: watermark, solution, and both counts recomputed (protocol §5, §6, §10)."""
+"""The normative judgement of a witness: watermark, solution, both counts (protocol §5, §6, §10)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ CountCorrect = Callable[[IntegerNetwork, npt.NDArray[np.uint8], npt.NDArray[np.u
 
 
 def rebuild_network(task: Task, rung: Rung, header: Header, witness: Witness) -> IntegerNetwork:
-    """The network that a witness describes, frozen weights recomputed. Raises BadDelivery as `decode_solution`."""
+    """The network that a witness describes, its frozen weights recomputed.
+
+    Raises what `decode_solution` raises.
+    """
     frozen_count = task.compute_frozen_count(rung)
     solution = decode_solution(task.network, frozen_count, witness.solution)
     watermark = derive_watermark(encode_header(header), task.network.weight_count, frozen_count)

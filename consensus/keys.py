@@ -1,7 +1,7 @@
-"""Which Ed25519 keys may send (protocol §7; RFC 8032 §5.1.3), and the seam behind which signatures are checked.
+"""Which Ed25519 keys may send (protocol §7; RFC 8032 §5.1.3), and the seam that checks signatures.
 
-Libraries disagree on keys of small order and on non-canonical encodings, so these are refused before any library
-sees them. The signature equation itself is the caller's `VerifySignature`.
+Libraries disagree on keys of small order and on non-canonical encodings, so these are refused before any
+library sees them. The signature equation itself is the caller's `VerifySignature`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Point = tuple[int, int]
 
 
 def check_sender_key(key: bytes) -> None:
-    """Raises RuleViolation(BAD_SENDER_KEY) unless the key is canonical, on the curve and not of small order."""
+    """Raises RuleViolation(BAD_SENDER_KEY) for a key not canonical, off the curve or of small order."""
     if not _is_sender_key(key):
         raise RuleViolation(Code.BAD_SENDER_KEY, key.hex())
 

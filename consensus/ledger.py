@@ -86,9 +86,7 @@ def apply_transfers(
         sender = read(transfer.sender)
         check_transfer(transfer, sender, chain_id)
         # The sender's change is stored before the recipient is read: they may be the same account.
-        changed[transfer.sender] = Account(
-            sender.balance - transfer.amount - transfer.fee, sender.nonce + 1
-        )
+        changed[transfer.sender] = Account(sender.balance - transfer.amount - transfer.fee, sender.nonce + 1)
         changed[transfer.recipient] = _credit(read(transfer.recipient), transfer.amount)
     return changed
 

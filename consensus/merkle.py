@@ -32,7 +32,10 @@ def compute_root_of_hashes(hashes: Sequence[Hash32]) -> Hash32:
 
 
 def compute_audit_path(hashes: Sequence[Hash32], index: int) -> list[Hash32]:
-    """The RFC 6962 §2.1.1 audit path of leaf `index`, from the leaf upwards. Raises IndexError if out of range."""
+    """The RFC 6962 §2.1.1 audit path of leaf `index`, from the leaf upwards.
+
+    Raises IndexError if it is out of range.
+    """
     if not 0 <= index < len(hashes):
         raise IndexError(index)
     path: list[Hash32] = []

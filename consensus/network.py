@@ -1,7 +1,7 @@
 """The paper's CNN on integers: its shape, its weight layout and the normative evaluator (protocol §2).
 
-This file is the only definition of a prediction. It is written to be read, not to be fast; fast evaluators live
-in training/ and are tested equal to it.
+This file is the only definition of a prediction. It is written to be read, not to be fast; fast evaluators
+live in training/ and are tested equal to it.
 """
 
 from __future__ import annotations
@@ -121,7 +121,9 @@ def check_network(spec: NetworkSpec) -> None:
     if spec.blocks > MAX_BLOCKS:
         raise RuleViolation(Code.BAD_NETWORK, f"{spec.blocks} blocks, at most {MAX_BLOCKS}")
     if min(spec.h, spec.w) < 1 << spec.blocks:
-        raise RuleViolation(Code.BAD_NETWORK, f"{spec.h}x{spec.w} images cannot be halved {spec.blocks} times")
+        raise RuleViolation(
+            Code.BAD_NETWORK, f"{spec.h}x{spec.w} images cannot be halved {spec.blocks} times"
+        )
     widest = max(layer.fan_in for layer in spec.layers)
     if widest > MAX_INPUTS:
         raise RuleViolation(Code.BAD_NETWORK, f"an output has {widest} inputs, at most {MAX_INPUTS}")
@@ -131,7 +133,7 @@ def check_network(spec: NetworkSpec) -> None:
 
 @dataclass(frozen=True, slots=True)
 class IntegerNetwork:
-    """Everything a prediction depends on. Values are assumed in range: `check_solution` is where they are checked."""
+    """Everything a prediction depends on, its values in range: `check_solution` is where they are checked."""
 
     spec: NetworkSpec
     weights: Int8Array
@@ -181,7 +183,7 @@ def _convolve(activations: Int64Array, weights: Int64Array) -> Int64Array:
     """Cross-correlation with a 3×3 kernel, stride 1, zero padding 1: [n, in, y, x] → [n, out, y, x]."""
     count, _, height, width = activations.shape
     padded = np.pad(activations, ((0, 0), (0, 0), (1, 1), (1, 1)))
-    sums = np.zeros((count, len(weights), height, width), dtype=np.int64)
+    sums: Int64Array = np.zeros((count, len(weights), height, width), dtype=np.int64)
     for row, column in np.ndindex(3, 3):
         window = padded[:, :, row : row + height, column : column + width]
         sums += np.einsum("oi,niyx->noyx", weights[:, :, row, column], window)
@@ -192,14 +194,17 @@ def _normalise(sums: Int64Array, multipliers: npt.NDArray[np.uint32], offsets: I
     """clamp((acc·M + B + 2^23) >> 24, 0, 127) with one (M, B) per output channel (axis 1)."""
     channel = (-1,) + (1,) * (sums.ndim - 2)
     scaled = sums * multipliers.astype(np.int64).reshape(channel) + offsets.reshape(channel) + (1 << 23)
-    return np.clip(scaled >> 24, 0, 127)
+    activations: Int64Array = np.clip(scaled >> 24, 0, 127)
+    return activations
 
 
 def _max_pool(activations: Int64Array) -> Int64Array:
     """2×2 windows, stride 2; an odd last row or column is dropped."""
     count, channels, height, width = activations.shape
     even = activations[:, :, : height // 2 * 2, : width // 2 * 2]
-    return even.reshape(count, channels, height // 2, 2, width // 2, 2).max(axis=(3, 5))
+    windows = even.reshape(count, channels, height // 2, 2, width // 2, 2)
+    pooled: Int64Array = windows.max(axis=(3, 5))
+    return pooled
 
 
 def _end(layers: list[Layer]) -> int:

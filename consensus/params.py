@@ -6,6 +6,7 @@ import string
 import struct
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from consensus.block import HEADER_VERSION, Block, BlockLimits, Header
 from consensus.dataset import DatasetSpec
@@ -86,14 +87,25 @@ def decode_params(data: bytes) -> ChainParams:
     name = reader.take(reader.take(1)[0])
     if not name.isascii():
         raise BadDelivery(Code.UNDECODABLE, "the name is not ASCII")
-    fixed = reader.unpack(_FIXED)
+    interval, halving, reward, maturity, transactions, timestamp, difficulty = reader.unpack(_FIXED)
     count = reader.take_u32()
     if count * _BALANCE.size > reader.remaining:
         raise BadDelivery(Code.UNDECODABLE, f"{count} balances in {reader.remaining} bytes")
     balances = tuple((key, amount) for key, amount in (reader.unpack(_BALANCE) for _ in range(count)))
     task = decode_task(reader.take(reader.take_u32()))
     reader.finish()
-    return ChainParams(name.decode("ascii"), *fixed, balances, task)
+    return ChainParams(
+        name=name.decode("ascii"),
+        target_interval=interval,
+        halving_interval=halving,
+        initial_reward=reward,
+        maturity=maturity,
+        max_transactions=transactions,
+        genesis_timestamp=timestamp,
+        initial_difficulty=difficulty,
+        balances=balances,
+        task=task,
+    )
 
 
 def check_params(params: ChainParams) -> None:
@@ -107,7 +119,7 @@ def check_params(params: ChainParams) -> None:
     if params.max_transactions > 65_535:
         raise RuleViolation(Code.BAD_PARAMS, f"{params.max_transactions} transactions a block")
     keys = [key for key, _ in params.balances]
-    if any(before >= after for before, after in zip(keys, keys[1:], strict=False)):
+    if any(before >= after for before, after in pairwise(keys)):
         raise RuleViolation(Code.BAD_PARAMS, "the balances' keys are not strictly increasing")
     supply = sum(amount for _, amount in params.balances)
     if supply + 2 * params.initial_reward * params.halving_interval >= 2**63:

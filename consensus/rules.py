@@ -1,8 +1,8 @@
 """The checks of a block in the protocol's order, cheapest first (protocol §10).
 
 Each function looks at what its arguments name and nothing else, so a node can run them where the facts are at
-hand: form → header → claims → put off → transfers → work → parent witness. What needs memory of the past (duplicate,
-condemned, invalid-ancestor, unknown-parent) is for the caller, who has it.
+hand: form → header → claims → put off → transfers → work → parent witness. What needs memory of the past
+(duplicate, condemned, invalid-ancestor, unknown-parent) is for the caller, who has it.
 """
 
 from __future__ import annotations
@@ -33,12 +33,11 @@ class WorkVerifier(Protocol):
         """Raises BadDelivery with the code of whatever fails in the solution or its counts."""
 
 
-def check_header(
-    spec: ChainSpec, header: Header, parent: Header, grandparent_timestamp: int | None
-) -> None:
+def check_header(spec: ChainSpec, header: Header, parent: Header, grandparent_timestamp: int | None) -> None:
     """What a header must be by its parent and grandparent, whatever the time is.
 
-    Raises RuleViolation with WRONG_HEIGHT, WRONG_VERSION, WRONG_TASK, TIMESTAMP_TOO_EARLY or WRONG_DIFFICULTY.
+    Raises RuleViolation with WRONG_HEIGHT, WRONG_VERSION, WRONG_TASK, TIMESTAMP_TOO_EARLY or
+    WRONG_DIFFICULTY.
     """
     if header.parent != parent.block_id:
         raise ValueError("the parent given is not the header's")
@@ -68,7 +67,8 @@ def check_claims(dataset: DatasetSpec, rung: Rung, witness: Witness) -> None:
     if witness.train_correct > dataset.n_train or witness.eval_correct > dataset.n_eval:
         raise BadDelivery(
             Code.CLAIM_ABOVE_SPLIT,
-            f"{witness.train_correct} of {dataset.n_train} train, {witness.eval_correct} of {dataset.n_eval} eval",
+            f"{witness.train_correct} of {dataset.n_train} train,"
+            f" {witness.eval_correct} of {dataset.n_eval} eval",
         )
     if witness.train_correct < rung.min_train_correct or witness.eval_correct < rung.min_eval_correct:
         raise BadDelivery(
@@ -81,8 +81,8 @@ def check_claims(dataset: DatasetSpec, rung: Rung, witness: Witness) -> None:
 def check_claimed_work(claimed_chain_work: int, tip_chain_work: int, tip_work: int) -> None:
     """Whether a branch claims enough to be worth an evaluation.
 
-    `claimed_chain_work` is that of the heaviest known header descending from the block (or itself), `tip_work` the
-    tip's own. Raises NotYet(PUT_OFF).
+    `claimed_chain_work` is that of the heaviest known header descending from the block (or itself),
+    `tip_work` the tip's own. Raises NotYet(PUT_OFF).
     """
     if claimed_chain_work < tip_chain_work - tip_work:
         raise NotYet(Code.PUT_OFF, f"claims {claimed_chain_work} of {tip_chain_work - tip_work}")

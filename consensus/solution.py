@@ -53,8 +53,8 @@ def encode_solution(solution: Solution) -> bytes:
 def decode_solution(spec: NetworkSpec, frozen_count: int, data: bytes) -> Solution:
     """The checked solution in `data`.
 
-    Raises BadDelivery with SOLUTION_LENGTH, WEIGHT_OUT_OF_RANGE, MULTIPLIER_OUT_OF_RANGE, OFFSET_OUT_OF_RANGE or
-    BIAS_OUT_OF_RANGE.
+    Raises BadDelivery with SOLUTION_LENGTH, WEIGHT_OUT_OF_RANGE, MULTIPLIER_OUT_OF_RANGE,
+    OFFSET_OUT_OF_RANGE or BIAS_OUT_OF_RANGE.
     """
     expected = compute_solution_bytes(spec, frozen_count)
     if len(data) != expected:
@@ -94,7 +94,7 @@ def assemble_network(spec: NetworkSpec, watermark: Watermark, solution: Solution
 
 
 def extract_solution(network: IntegerNetwork, watermark: Watermark) -> Solution:
-    """The solution that travels for a network. Raises ValueError if the network does not carry the watermark."""
+    """The solution that travels for a network. Raises ValueError if it does not carry the watermark."""
     if not np.array_equal(network.weights[watermark.indices], watermark.values):
         raise ValueError("a frozen weight differs from its watermark value")
     free = network.weights[~watermark.frozen_mask]

@@ -1,4 +1,4 @@
-"""The watermark: which weights a header freezes, and at which values (protocol §5; the paper's §3.1, §3.2)."""
+"""The watermark: which weights a header freezes, and at which values (protocol §5; paper §3.1, §3.2)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Watermark:
         return mask
 
     def assemble(self, free: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
-        """int8[N]: the frozen values with the int8[N - frozen_count] free ones between them, in index order."""
+        """int8[N]: the frozen values and, between them, the int8[N - frozen_count] free ones in order."""
         weights = np.empty(self.weight_count, dtype=np.int8)
         weights[self.indices] = self.values
         weights[~self.frozen_mask] = free
@@ -71,5 +71,6 @@ def _select_smallest(keys: npt.NDArray[np.uint32], count: int) -> npt.NDArray[np
 
 def _drop_255(data: bytes) -> npt.NDArray[np.uint8]:
     """The bytes without 255, so that the remaining 255 values are uniform."""
-    values = np.frombuffer(data, dtype=np.uint8)
-    return values[values != 255]
+    values: npt.NDArray[np.uint8] = np.frombuffer(data, dtype=np.uint8)
+    kept: npt.NDArray[np.uint8] = values[values != 255]
+    return kept
