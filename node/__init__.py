@@ -1,1 +1,1 @@
-"""The application: peers, sync, REST, event stream, workers, miner client, devnet, explorer, CLI."""
+"""The application: node, miner client, devnet and command line. May import every other package."""
