@@ -11,12 +11,19 @@ import pytest
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
 REASON = "needs a running container engine"
 
+ALLOWED = f"@pytest.mark.docker\ndef test_it():\n    pytest.skip('{REASON}')"
+FORBIDDEN = {
+    "unmarked": "@pytest.mark.skip(reason='later')\ndef test_it():\n    pass",
+    "unmarked_with_an_allowed_reason": f"def test_it():\n    pytest.skip('{REASON}')",
+    "another_reason": "@pytest.mark.docker\n@pytest.mark.skip(reason='later')\ndef test_it():\n    pass",
+    "whole_module": "pytest.skip('later', allow_module_level=True)",
+}
 
-def _run_pytest(directory: Path, test: str, *options: str) -> subprocess.CompletedProcess[str]:
+both_ways = pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["serial", "parallel"])
+
+
+def _run_pytest(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     (directory / "conftest.py").write_text(CONFTEST.read_text(encoding="utf-8"), encoding="utf-8")
-    (directory / "test_it.py").write_text(
-        f"import pytest\n{test}\ndef test_other():\n    pass\n", encoding="utf-8"
-    )
     command = [
         sys.executable,
         "-m",
@@ -33,26 +40,25 @@ def _run_pytest(directory: Path, test: str, *options: str) -> subprocess.Complet
     )
 
 
-@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["serial", "parallel"])
-@pytest.mark.parametrize(
-    "test",
-    [
-        "@pytest.mark.skip(reason='later')\ndef test_it():\n    pass",
-        f"def test_it():\n    pytest.skip('{REASON}')",
-        "@pytest.mark.docker\n@pytest.mark.skip(reason='later')\ndef test_it():\n    pass",
-        "pytest.skip('later', allow_module_level=True)",
-    ],
-    ids=["unmarked", "unmarked-with-an-allowed-reason", "another-reason", "whole-module"],
-)
-def test_rejects_a_skip(tmp_path: Path, test: str, options: tuple[str, ...]) -> None:
-    run = _run_pytest(tmp_path, test, *options)
+def _write_test(directory: Path, name: str, body: str) -> None:
+    (directory / f"test_{name}.py").write_text(f"import pytest\n{body}\n", encoding="utf-8")
+
+
+@both_ways
+def test_rejects_skips_off_the_list(tmp_path: Path, options: tuple[str, ...]) -> None:
+    _write_test(tmp_path, "passes", "def test_it():\n    pass")
+    for name, body in FORBIDDEN.items():
+        _write_test(tmp_path, name, body)
+    run = _run_pytest(tmp_path, *options)
     assert run.returncode == pytest.ExitCode.TESTS_FAILED, run.stdout + run.stderr
-    assert "skips that are not allowed" in run.stdout
+    _, _, section = run.stdout.partition("skips that are not allowed")
+    assert all(f"test_{name}.py" in section for name in FORBIDDEN)
 
 
-@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["serial", "parallel"])
+@both_ways
 def test_accepts_a_marked_skip(tmp_path: Path, options: tuple[str, ...]) -> None:
-    test = f"@pytest.mark.docker\ndef test_it():\n    pytest.skip('{REASON}')"
-    run = _run_pytest(tmp_path, test, *options)
+    _write_test(tmp_path, "passes", "def test_it():\n    pass")
+    _write_test(tmp_path, "skips", ALLOWED)
+    run = _run_pytest(tmp_path, *options)
     assert run.returncode == pytest.ExitCode.OK, run.stdout + run.stderr
     assert "1 passed, 1 skipped" in run.stdout
