@@ -1,0 +1,103 @@
+"""`freezenet miner`: mine for nodes, and measure how fast this machine trains."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from node.cli.errors import CommandError, UsageError
+
+app = typer.Typer(no_args_is_help=True)
+
+DEFAULT_DIR = Path.home() / ".freezenet" / "miner"
+DEFAULT_NODE = "http://127.0.0.1:8645"
+
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …; auto takes a GPU where there is one.")]
+ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of the training on the CPU.")]
+
+
+@app.command("run")
+def run_command(
+    address: Annotated[str, typer.Option(help="Address to credit.")],
+    node: Annotated[
+        list[str] | None, typer.Option(help=f"URL of a node, tried in this order ({DEFAULT_NODE}).")
+    ] = None,
+    directory: Annotated[
+        Path, typer.Option("--dir", help="Where status.jsonl and the dataset are kept.")
+    ] = DEFAULT_DIR,
+    dataset_dir: Annotated[
+        Path | None, typer.Option(help="A dataset store to use in place of the one in --dir.")
+    ] = None,
+    attempts: Annotated[int | None, typer.Option(min=1, help="Stop after so many attempts.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Have found blocks judged, not stored.")] = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 1,
+) -> None:
+    """Mine until Ctrl-C: train on every candidate that a node offers, and submit what meets its targets."""
+    from rich.console import Console
+
+    from consensus.address import decode_address
+    from consensus.errors import RuleViolation
+    from node.cli.running import run_until_interrupted
+    from node.miner.app import MinerOptions, run_miner
+    from node.miner.client import Refused
+    from node.miner.mining import MiningFailed, MiningOrder
+
+    try:
+        order = MiningOrder(decode_address(address), attempts, dry_run)
+    except RuleViolation as error:
+        raise UsageError(f"{address} is no address: {error.detail}") from None
+    options = MinerOptions(
+        order,
+        tuple(node or [DEFAULT_NODE]),
+        directory,
+        dataset_dir or directory / "datasets",
+        device,
+        threads,
+    )
+    try:
+        run_until_interrupted(run_miner(options, Console()))
+    except Refused as error:
+        raise CommandError(f"the node's chain breaks a rule: {error}") from None
+    except MiningFailed as error:
+        raise CommandError(str(error)) from None
+
+
+@app.command("bench")
+def bench_command(
+    task: Annotated[str, typer.Option(help="Task to train.")] = "digits",
+    data: Annotated[
+        Path | None, typer.Option(help="Dataset in one file; the embedded digits where none is given.")
+    ] = None,
+    difficulty: Annotated[
+        int, typer.Option(min=0, help="Train for the rung of this difficulty; the ladder's ends bound it.")
+    ] = 0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure.")] = 10.0,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure the training rate: million multiply-accumulates a second of real attempts."""
+    # Read by torch's threads when it is imported.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    from consensus.errors import ConsensusError
+    from node.miner.bench import load_bench_dataset, measure_training_rate
+
+    try:
+        dataset = load_bench_dataset(data)
+    except (ConsensusError, OSError) as error:
+        raise CommandError(f"{data} is no dataset: {error}") from None
+    rate = measure_training_rate(task, dataset, difficulty, device, threads, seconds)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(rate)))
+    else:
+        typer.echo(
+            f"{rate.rate:,.0f} million multiply-accumulates a second"
+            f" ({rate.task} at difficulty {rate.difficulty:,}, {rate.device}, {rate.threads} threads,"
+            f" {rate.seconds:.1f} s)"
+        )

@@ -1,0 +1,165 @@
+"""What a miner tells the world: one JSON object a line in status.jsonl, and the same to whoever listens.
+
+Every event has `time` (Unix seconds) and `event`; those of an attempt also `attempt`, `parent`, `height`, `frozen`,
+`train_target` and `eval_target`; those with counts `samples`, `train_correct` and `eval_correct`. Readers (the
+devnet's screen and report) skip what they do not know.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+EventName = Literal[
+    "started",
+    "attempt",
+    "progress",
+    "missed",
+    "gave-up",
+    "stale",
+    "found",
+    "accepted",
+    "rejected",
+    "node-lost",
+    "node-found",
+    "bad-template",
+    "trainer-started",
+    "trainer-lost",
+    "stopped",
+]
+Event = Mapping[str, Any]
+Listener = Callable[[Event], None]
+
+_log = logging.getLogger("freezenet.miner")
+
+
+class Journal:
+    """Appends events to a file and hands each to the listeners, in that order."""
+
+    def __init__(self, path: Path, clock: Callable[[], float], listeners: tuple[Listener, ...] = ()) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # One write a line: a reader may follow, and another miner's run may have left half a line.
+        self._file = path.open("a", encoding="utf-8", buffering=1)
+        if self._file.tell():
+            self._file.write("\n")
+        self._clock = clock
+        self._listeners = listeners
+
+    def record(self, event: EventName, **fields: object) -> None:
+        """Appends one event."""
+        entry = {"time": round(self._clock(), 3), "event": event, **fields}
+        self._file.write(json.dumps(entry, separators=(",", ":")) + "\n")
+        for listener in self._listeners:
+            listener(entry)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+class JournalTail:
+    """Reads the events that were appended since the last look; half a line waits for its end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def read_new(self) -> Iterator[Event]:
+        """The new events; none while the file does not exist."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            if event := _parse_event(line):
+                yield event
+
+
+def _parse_event(line: bytes) -> Event | None:
+    if not line.strip():
+        return None
+    try:
+        event = json.loads(line)
+    except ValueError:
+        _log.debug("skipped a broken line of a miner's journal")
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
+
+
+@dataclass(slots=True)
+class MinerStatus:
+    """Where a miner stands, folded from its events in order."""
+
+    activity: str = "starting"
+    """What it does now, in a word or two."""
+    attempt: int = 0
+    """Number of the attempt under way since the miner started."""
+    height: int = 0
+    """Height that the attempt is for."""
+    frozen: int = 0
+    """Share of frozen weights, per 10,000."""
+    samples: int = 0
+    total_samples: int = 0
+    train_correct: int = 0
+    train_target: int = 0
+    eval_correct: int = 0
+    eval_target: int = 0
+    accepted: int = 0
+    """Blocks that a node accepted."""
+    rejected: int = 0
+    """Blocks that a node refused."""
+    attempts_by_parent: Counter[str] = field(default_factory=Counter)
+    """Parent id in hex → attempts begun on it, over all runs of the journal."""
+
+    def apply(self, event: Event) -> None:
+        """Takes one event in."""
+        name = event["event"]
+        for key in _COPIED & event.keys():
+            setattr(self, key, int(event[key]))
+        if name == "attempt":
+            self.attempts_by_parent[str(event.get("parent", ""))] += 1
+            self.samples = self.train_correct = self.eval_correct = 0
+        elif name == "accepted":
+            self.accepted += not event.get("dry_run", False)
+        elif name == "rejected":
+            self.rejected += 1
+        self.activity = _ACTIVITIES.get(name, self.activity)
+
+
+_COPIED = {
+    "attempt",
+    "height",
+    "frozen",
+    "samples",
+    "total_samples",
+    "train_correct",
+    "train_target",
+    "eval_correct",
+    "eval_target",
+}
+_ACTIVITIES = {
+    "started": "starting",
+    "attempt": "training",
+    "progress": "training",
+    "missed": "missed",
+    "gave-up": "gave up",
+    "stale": "new tip",
+    "found": "submitting",
+    "accepted": "block!",
+    "rejected": "rejected",
+    "node-lost": "no node",
+    "node-found": "node back",
+    "bad-template": "bad template",
+    "trainer-started": "ready",
+    "trainer-lost": "restarting",
+    "stopped": "stopped",
+}

@@ -1,0 +1,214 @@
+"""The mining loop: fresh work, one attempt on it, a long-poll beside it, and what to do with the outcome.
+
+Owns the order of these and the patience with nodes and trainers that fail. How they are reached is theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from consensus.address import encode_address
+from consensus.block import Header
+from node.miner.client import NodeLost, NodePool, Refused
+from node.miner.journal import EventName, Journal
+from node.miner.trainer import Trainer, TrainerLost, TrainProgress, TrainRequest, TrainResult
+from node.miner.work import BadTemplate, Work, draw_candidate, encode_found_block
+
+RETRY_SECONDS = 2.0
+"""Pause before nodes that all failed are asked again."""
+SUBMIT_PATIENCE_SECONDS = 60.0
+"""How long a found block is offered to nodes that do not answer; by then another chain is longer."""
+TRAINER_LOSSES_ALLOWED = 5
+"""Trainers lost in a row, without one finished attempt between them, before the miner gives up."""
+
+
+_FRUITLESS: dict[str, EventName] = {"missed": "missed", "gave-up": "gave-up", "cancelled": "stale"}
+
+
+class MiningFailed(Exception):
+    """The miner cannot go on; its text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class MiningOrder:
+    """What the operator asked for."""
+
+    miner: bytes
+    """Key[32] to credit."""
+    attempts: int | None = None
+    """Finished attempts to make; None for no end."""
+    is_dry_run: bool = False
+    """Whether found blocks are only judged, not stored."""
+
+
+class Miner:
+    """Mines until its order is fulfilled or it is cancelled."""
+
+    def __init__(
+        self,
+        order: MiningOrder,
+        nodes: NodePool,
+        trainer: Trainer,
+        journal: Journal,
+        source: random.Random,
+        clock: Callable[[], float],
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
+        self._order = order
+        self._address = encode_address(order.miner)
+        self._nodes = nodes
+        self._trainer = trainer
+        self._journal = journal
+        self._random = source
+        self._clock = clock
+        self._retry_seconds = retry_seconds
+        self._is_node_lost = False
+
+    async def run(self) -> None:
+        """Mines. Raises MiningFailed."""
+        finished = begun = losses = 0
+        try:
+            while self._order.attempts is None or finished < self._order.attempts:
+                begun += 1
+                if await self._make_attempt(begun):
+                    finished, losses = finished + 1, 0
+                elif (losses := losses + 1) >= TRAINER_LOSSES_ALLOWED:
+                    raise MiningFailed(f"the trainer was lost {losses} times in a row")
+        finally:
+            await self._trainer.stop()
+            self._journal.record("stopped")
+
+    async def _make_attempt(self, number: int) -> bool:
+        """One attempt, from the template to the verdict; False where the trainer was lost."""
+        try:
+            await self._trainer.start()
+            work = await self._fetch_work()
+            header = draw_candidate(work, self._random.getrandbits(64))
+            facts = describe_attempt(number, work)
+            self._journal.record("attempt", node=self._nodes.current_url, **facts)
+            result = await self._train(header, work, facts)
+        except TrainerLost as error:
+            self._journal.record("trainer-lost", reason=str(error))
+            return False
+        await self._close_attempt(header, work, facts, result)
+        return True
+
+    async def _fetch_work(self) -> Work:
+        """Work, however long it takes until a node has some."""
+        while True:
+            try:
+                work = await self._nodes.fetch_work(self._address, self._order.miner)
+            except NodeLost as error:
+                self._note_lost(error)
+                await asyncio.sleep(error.retry_after_seconds or self._retry_seconds)
+            except (BadTemplate, Refused) as error:
+                self._journal.record("bad-template", node=self._nodes.current_url, reason=str(error))
+                await asyncio.sleep(self._retry_seconds)
+            else:
+                self._note_found()
+                return work
+
+    async def _train(self, header: Header, work: Work, facts: dict[str, Any]) -> TrainResult:
+        def report(progress: TrainProgress) -> None:
+            self._journal.record("progress", **facts, **_describe_progress(progress))
+
+        watch = asyncio.create_task(self._cancel_when_stale(work))
+        try:
+            request = TrainRequest(header, work.rung, self._random.getrandbits(63))
+            return await self._trainer.train(request, report)
+        finally:
+            watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await watch
+
+    async def _cancel_when_stale(self, work: Work) -> None:
+        """Long-polls until the tip moves. New transactions alone leave the attempt as good as it was."""
+        newest = work
+        while True:
+            try:
+                newest = await self._nodes.wait_for_change(self._address, self._order.miner, newest)
+            except (NodeLost, BadTemplate, Refused):
+                # The work may still win through another node; the next attempt tells who is lost.
+                await asyncio.sleep(self._retry_seconds)
+                continue
+            if newest.is_previous_stale or newest.header.parent != work.header.parent:
+                self._trainer.cancel()
+                return
+
+    async def _close_attempt(
+        self, header: Header, work: Work, facts: dict[str, Any], result: TrainResult
+    ) -> None:
+        counts = _describe_result(result)
+        if result.witness is None:
+            self._journal.record(_FRUITLESS.get(result.outcome, "missed"), **facts, **counts)
+            return
+        self._journal.record("found", **facts, **counts, id=header.block_id.hex())
+        await self._submit(encode_found_block(work, header, result.witness), header, facts)
+
+    async def _submit(self, raw: bytes, header: Header, facts: dict[str, Any]) -> None:
+        deadline = self._clock() + SUBMIT_PATIENCE_SECONDS
+        about = {**facts, "id": header.block_id.hex(), "dry_run": self._order.is_dry_run}
+        while True:
+            try:
+                verdict = await self._nodes.submit(raw, self._order.is_dry_run)
+            except Refused as error:
+                self._journal.record("rejected", **about, code=error.code, reason=error.detail)
+                return
+            except NodeLost as error:
+                self._note_lost(error)
+                if self._clock() >= deadline:
+                    self._journal.record("rejected", **about, code="node-lost", reason=str(error))
+                    return
+                await asyncio.sleep(error.retry_after_seconds or self._retry_seconds)
+            else:
+                self._note_found()
+                self._journal.record("accepted", **about, status=verdict.status, node=self._nodes.current_url)
+                return
+
+    def _note_lost(self, error: NodeLost) -> None:
+        """Once for each time that the nodes go, not for each try."""
+        if not self._is_node_lost:
+            self._journal.record("node-lost", node=error.url, reason=error.reason)
+        self._is_node_lost = True
+
+    def _note_found(self) -> None:
+        if self._is_node_lost:
+            self._journal.record("node-found", node=self._nodes.current_url)
+        self._is_node_lost = False
+
+
+def describe_attempt(number: int, work: Work) -> dict[str, Any]:
+    """What every event of an attempt says of it."""
+    return {
+        "attempt": number,
+        "parent": work.header.parent.hex(),
+        "height": work.header.height,
+        "frozen": work.rung.frozen,
+        "train_target": work.rung.min_train_correct,
+        "eval_target": work.rung.min_eval_correct,
+    }
+
+
+def _describe_progress(progress: TrainProgress) -> dict[str, Any]:
+    return {
+        "samples": progress.samples,
+        "total_samples": progress.total_samples,
+        "train_correct": progress.train_correct,
+        "eval_correct": progress.eval_correct,
+        "seconds": round(progress.seconds, 3),
+    }
+
+
+def _describe_result(result: TrainResult) -> dict[str, Any]:
+    return {
+        "samples": result.samples,
+        "multiply_accumulates": result.multiply_accumulates,
+        "train_correct": result.train_correct,
+        "eval_correct": result.eval_correct,
+        "seconds": round(result.seconds, 3),
+    }

@@ -1,0 +1,326 @@
+"""The trainer: a spawned process that holds torch and the dataset and trains one candidate after the other.
+
+Owns the process, its messages and its replacement when it dies or does not yield. What to train and what a
+result is worth is `node.miner.mining`'s; the training itself is `training.attempt`'s. Only the child imports torch.
+
+The pipe is the cancel event: whatever arrives while an attempt runs cancels it, and so does the pipe's end: a
+trainer stops within one step when its miner is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Literal, Protocol
+
+from consensus.block import Header, Witness
+from consensus.encoding import Hash32
+from consensus.task import Rung, Task
+
+CANCEL_GRACE_SECONDS = 3.0
+"""A trainer that has not yielded this long after a cancel is replaced; it should within 0.2 s."""
+_STOP_GRACE_SECONDS = 1.0
+_REPORT_INTERVAL_SECONDS = 0.25
+
+Outcome = Literal["found", "missed", "gave-up", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerSetup:
+    """What a trainer holds for its whole life."""
+
+    task: Task
+    dataset_id: Hash32
+    dataset_root: Path
+    """Root of the dataset store that has the dataset."""
+    device: str
+    """cpu, cuda, cuda:1, … or auto."""
+    threads: int
+    """Threads of torch on the CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRequest:
+    """One attempt."""
+
+    header: Header
+    """Nonce included."""
+    rung: Rung
+    seed: int
+    """Of the free weights and the order of samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainProgress:
+    """How far an attempt is."""
+
+    samples: int
+    total_samples: int
+    train_correct: int
+    eval_correct: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """How an attempt ended."""
+
+    outcome: Outcome
+    witness: Witness | None
+    """Counted exactly; there iff the outcome is found."""
+    samples: int
+    multiply_accumulates: int
+    train_correct: int
+    eval_correct: int
+    seconds: float
+
+
+RunAttempt = Callable[[TrainRequest, Callable[[], bool], Callable[[TrainProgress], None]], TrainResult]
+"""(request, is_cancelled, report) → result; what a set-up trainer does for each request."""
+BuildAttempt = Callable[[TrainerSetup], RunAttempt]
+"""Runs in the child, once; a function at the top of a module, for it travels by name."""
+Report = Callable[[TrainProgress], None]
+
+
+class TrainerLost(Exception):
+    """The trainer died, or was ended because it did not yield; the next request starts another one."""
+
+
+class Trainer(Protocol):
+    """Trains one request at a time."""
+
+    async def start(self) -> None:
+        """Gets ready, which can take seconds; at once where it is. Raises TrainerLost."""
+
+    async def train(self, request: TrainRequest, report: Report) -> TrainResult:
+        """Raises TrainerLost."""
+
+    def cancel(self) -> None:
+        """Asks the attempt under way to end; harmless when there is none."""
+
+    async def stop(self) -> None:
+        """Ends the trainer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """The first message of a child that is set up."""
+
+
+class ProcessTrainer:
+    """A trainer in a process of its own, started anew by `start` after each loss."""
+
+    def __init__(
+        self,
+        setup: TrainerSetup,
+        build_attempt: BuildAttempt | None = None,
+        cancel_grace_seconds: float = CANCEL_GRACE_SECONDS,
+    ) -> None:
+        self._setup = setup
+        self._build_attempt = build_attempt or build_training_attempt
+        self._cancel_grace_seconds = cancel_grace_seconds
+        self._child: _Child | None = None
+        self._is_training = False
+        self._overdue: asyncio.TimerHandle | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the trainer that lives now."""
+        return self._child.process.pid if self._child else None
+
+    async def start(self) -> None:
+        """Returns once a child is set up. Raises TrainerLost."""
+        if self._child is not None:
+            return
+        self._child = _Child(self._setup, self._build_attempt)
+        try:
+            await self._child.receive_ready()
+        except (TrainerLost, asyncio.CancelledError):
+            await self.stop()
+            raise
+
+    async def train(self, request: TrainRequest, report: Report) -> TrainResult:
+        """The result of one attempt. Raises TrainerLost."""
+        if self._child is None:
+            raise TrainerLost("the trainer was not started")
+        try:
+            self._child.send(request)
+            self._is_training = True
+            return await self._child.receive_result(report)
+        except (TrainerLost, asyncio.CancelledError):
+            await self.stop()
+            raise
+        finally:
+            self._is_training = False
+            self._forget_cancel()
+
+    def cancel(self) -> None:
+        """Asks the attempt to end, and ends the whole process where it does not in time."""
+        if self._child is None or not self._is_training or self._overdue is not None:
+            return
+        self._child.cancel()
+        loop = asyncio.get_running_loop()
+        self._overdue = loop.call_later(self._cancel_grace_seconds, self._child.process.kill)
+
+    async def stop(self) -> None:
+        """Ends the process, by force where it does not yield."""
+        child, self._child = self._child, None
+        self._forget_cancel()
+        if child is not None:
+            await child.stop()
+
+    def _forget_cancel(self) -> None:
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
+
+
+class _Child:
+    """One process and this side of its pipe."""
+
+    def __init__(self, setup: TrainerSetup, build_attempt: BuildAttempt) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(
+            target=run_trainer, args=(theirs, setup, build_attempt), name="freezenet-trainer", daemon=True
+        )
+        self.process.start()
+        # Only the child may hold its end, or its death would not end the pipe.
+        theirs.close()
+        self._inbox: asyncio.Queue[object] = asyncio.Queue()
+        asyncio.get_running_loop().add_reader(self._pipe.fileno(), self._read)
+
+    def send(self, request: TrainRequest) -> None:
+        try:
+            self._pipe.send(request)
+        except OSError as error:
+            raise TrainerLost("the trainer is gone") from error
+
+    def cancel(self) -> None:
+        try:
+            self._pipe.send(None)
+        except OSError:
+            # It is dead; whoever waits for its answer is told by the end of the pipe.
+            return
+
+    async def receive_ready(self) -> None:
+        while not isinstance(await self._receive(), _Ready):
+            pass
+
+    async def receive_result(self, report: Report) -> TrainResult:
+        while True:
+            message = await self._receive()
+            if isinstance(message, TrainResult):
+                return message
+            if isinstance(message, TrainProgress):
+                report(message)
+
+    async def _receive(self) -> object:
+        message = await self._inbox.get()
+        if isinstance(message, EOFError):
+            await asyncio.to_thread(self.process.join, _STOP_GRACE_SECONDS)
+            raise TrainerLost(f"the trainer ended with code {self.process.exitcode}")
+        return message
+
+    async def stop(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pipe.fileno())
+        self._pipe.close()
+        await asyncio.to_thread(self.process.join, _STOP_GRACE_SECONDS)
+        if self.process.is_alive():
+            self.process.kill()
+            await asyncio.to_thread(self.process.join)
+        self.process.close()
+
+    def _read(self) -> None:
+        try:
+            self._inbox.put_nowait(self._pipe.recv())
+        except (EOFError, OSError):
+            asyncio.get_running_loop().remove_reader(self._pipe.fileno())
+            self._inbox.put_nowait(EOFError())
+
+
+def run_trainer(pipe: Connection, setup: TrainerSetup, build_attempt: BuildAttempt) -> None:
+    """The child's life: set up once, then attempt after attempt until the pipe ends."""
+    # Ctrl-C reaches the whole terminal group; the miner decides when its trainer ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["OMP_NUM_THREADS"] = str(setup.threads)
+    try:
+        run_attempt = build_attempt(setup)
+        pipe.send(_Ready())
+        while True:
+            request = pipe.recv()
+            # A cancel can cross the end of the attempt that it was for.
+            if isinstance(request, TrainRequest):
+                pipe.send(run_attempt(request, pipe.poll, _build_report(pipe)))
+    except (EOFError, OSError):
+        # The miner is gone.
+        return
+
+
+def _build_report(pipe: Connection) -> Report:
+    last = 0.0
+
+    def report(progress: TrainProgress) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _REPORT_INTERVAL_SECONDS or progress.samples >= progress.total_samples:
+            last = now
+            pipe.send(progress)
+
+    return report
+
+
+def build_training_attempt(setup: TrainerSetup) -> RunAttempt:
+    """The real thing: torch, the dataset in memory, and `training.attempt`."""
+    import torch
+
+    from dataset_server.store import DatasetStore
+    from training.attempt import MiningAttempt, Progress, TrainingData
+    from training.tasks import load_recipe
+
+    torch.set_num_threads(setup.threads)
+    device = choose_device(setup.device)
+    dataset = DatasetStore(setup.dataset_root).load(setup.dataset_id)
+    attempt = MiningAttempt(
+        setup.task, TrainingData.load(dataset, device), load_recipe(setup.task.network), device
+    )
+
+    def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
+        def forward(progress: Progress) -> None:
+            report(
+                TrainProgress(
+                    progress.samples,
+                    progress.total_samples,
+                    progress.train_correct,
+                    progress.eval_correct,
+                    progress.seconds,
+                )
+            )
+
+        result = attempt.run(request.header, request.rung, request.seed, is_cancelled, forward)
+        return TrainResult(
+            result.outcome,
+            result.witness,
+            result.samples,
+            result.multiply_accumulates,
+            result.train_correct,
+            result.eval_correct,
+            result.seconds,
+        )
+
+    return run
+
+
+def choose_device(name: str) -> str:
+    """The device of that name; for auto the GPU where there is one. Runs where torch may be imported."""
+    import torch
+
+    return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
