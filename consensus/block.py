@@ -92,9 +92,6 @@ class BlockLimits:
 def encode_header(header: Header) -> bytes:
     """The 190 bytes of a header. Raises ValueError if a field is out of range."""
     h = header
-    hashes = (h.parent, h.parent_witness, h.transactions_root, h.miner, h.task_id)
-    if any(len(value) != 32 for value in hashes):
-        raise ValueError("a hash or key of the header does not have 32 bytes")
     return pack(
         _HEADER,
         h.version,
@@ -130,7 +127,12 @@ def decode_witness(data: bytes, limits: BlockLimits) -> Witness:
 
 
 def encode_block(block: Block) -> bytes:
-    """header ‖ count ‖ signed transfers ‖ witness; at height 0 a count of 0 and nothing after it."""
+    """header ‖ count ‖ signed transfers ‖ witness; at height 0 a count of 0 and nothing after it.
+
+    Raises ValueError where the height does not allow the transfers or the witness, or lacks one.
+    """
+    if (block.header.height == 0) != (block.witness is None) or (block.witness is None and block.transfers):
+        raise ValueError("a block of height 0, and no other, has neither transfers nor a witness")
     parts = [encode_header(block.header), pack(_COUNT, len(block.transfers))]
     parts += [encode_signed(signed) for signed in block.transfers]
     if block.witness is not None:

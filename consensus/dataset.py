@@ -5,6 +5,7 @@ Where the bytes come from is dataset_server's; what they must be is decided here
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from typing import Literal
@@ -141,8 +142,13 @@ def encode_split(labels: npt.NDArray[np.uint8], pixels: npt.NDArray[np.uint8]) -
 
 
 def describe_dataset(classes: int, shape: tuple[int, int, int], train: bytes, eval_: bytes) -> DatasetSpec:
-    """The checked description of two encoded splits of images of `shape` (c, h, w)."""
-    record_bytes = 1 + int(np.prod(shape))
+    """The checked description of two encoded splits of images of `shape` (c, h, w).
+
+    Raises RuleViolation(BAD_DATASET), also for a split that ends within a record.
+    """
+    record_bytes = 1 + math.prod(shape)
+    if len(train) % record_bytes or len(eval_) % record_bytes:
+        raise RuleViolation(Code.BAD_DATASET, f"a split ends within a record of {record_bytes} bytes")
     spec = DatasetSpec(
         *shape,
         classes=classes,

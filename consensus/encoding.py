@@ -27,7 +27,12 @@ def compute_tagged_hash(tag: str, data: bytes) -> Hash32:
 
 
 def pack(layout: struct.Struct, *values: Any) -> bytes:
-    """The bytes of `values`. Raises ValueError if one does not fit its field."""
+    """The bytes of `values`. Raises ValueError if one does not fit its field.
+
+    Every field of bytes in a fixed layout is a hash or a key: struct itself would cut or fill a wrong one.
+    """
+    if any(isinstance(value, bytes) and len(value) != 32 for value in values):
+        raise ValueError("a hash or key does not have 32 bytes")
     try:
         return layout.pack(*values)
     except struct.error as error:

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from consensus.block import HEADER_VERSION, Block, BlockLimits, Header
-from consensus.dataset import DatasetSpec
+from consensus.dataset import DatasetSpec, check_dataset_spec
 from consensus.encoding import ZERO_HASH, Hash32, Reader, compute_tagged_hash, pack
 from consensus.errors import BadDelivery, Code, RuleViolation
 from consensus.ledger import Account
@@ -139,6 +139,7 @@ class ChainSpec:
     @classmethod
     def build(cls, params: ChainParams, dataset: DatasetSpec) -> ChainSpec:
         """The checked bundle. Raises RuleViolation with BAD_PARAMS, BAD_TASK, BAD_NETWORK or BAD_DATASET."""
+        check_dataset_spec(dataset)
         check_params(params)
         check_task(params.task, dataset)
         return cls(params, dataset)

@@ -54,8 +54,6 @@ class SignedTransfer:
 def encode_transfer(transfer: Transfer) -> bytes:
     """The 122 bytes of a transfer. Raises ValueError if a field is out of range."""
     t = transfer
-    if (len(t.chain_id), len(t.sender), len(t.recipient)) != (32, 32, 32):
-        raise ValueError("chain_id, sender and recipient have 32 bytes each")
     return pack(_LAYOUT, t.version, t.chain_id, t.sender, t.recipient, t.amount, t.fee, t.nonce)
 
 
