@@ -714,7 +714,8 @@ def is_signature_valid(key: bytes, message: bytes, signature: bytes) -> bool:
     """RFC 8032 §5.1.7 without cofactor, for a key that the protocol accepts.
 
     OpenSSL refuses S ≥ L and compares the encoding of [S]B - [k]A with R byte for byte; it accepts the keys
-    that is_acceptable_key does not.
+    that is_acceptable_key does not. Like every known implementation it reduces k by L first, which makes a
+    difference for keys of mixed order alone.
     """
     if not is_acceptable_key(key):
         return False

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tools import independent_verifier as verifier
-from tools.independent_verifier import Block, Header, Rung, Stage, Witness
+from tools.independent_verifier import Block, Header, Rung, Stage, Tip, Witness
 
 HEADER_BYTES = verifier.HEADER.size
 COUNT_BYTES = 4
@@ -261,11 +261,30 @@ def split_solutions(
     return spoiled, twins
 
 
-def iterate_mutations(
-    block: Block, task: verifier.Task, rung: Rung, compute_counts: Count
-) -> Iterator[Mutation]:
-    """Every class of mutation of a valid block of this rung; `compute_counts` evaluates under its header."""
-    layout = get_layout(task, rung)
+def decode_block(chain: verifier.Chain, raw: bytes) -> Block:
+    return verifier.decode_block(raw, chain.params.max_transactions, chain.longest_solution)
+
+
+def get_rung(chain: verifier.Chain, below: Tip, raw: bytes) -> Rung:
+    """The rung that a valid block met, given the state below it."""
+    return chain.params.task.rungs[verifier.compute_rung(chain, below, decode_block(chain, raw).header)]
+
+
+def get_solutions(chain: verifier.Chain, below: Tip, raw: bytes) -> tuple[list[Mutation], list[bytes]]:
+    """Of a valid block: mutations of its solution that change a count, and twins with a valid witness."""
+    block, rung, task = decode_block(chain, raw), get_rung(chain, below, raw), chain.params.task
+    header = block.header.encode()
+
+    def compute_counts(solution: bytes) -> tuple[int, int]:
+        return verifier.compute_counts(task, rung, header, solution, chain.dataset)
+
+    return split_solutions(block, get_layout(task, rung), compute_counts)
+
+
+def iterate_mutations(chain: verifier.Chain, below: Tip, raw: bytes) -> Iterator[Mutation]:
+    """Every class of mutation of a valid block, given the state below it."""
+    block, task = decode_block(chain, raw), chain.params.task
+    layout = get_layout(task, get_rung(chain, below, raw))
     yield from mutate_header(block)
     yield from mutate_transfer_bytes(block)
     yield from mutate_transfer_list(block)
@@ -275,7 +294,22 @@ def iterate_mutations(
     yield from mutate_claims(block)
     yield from mutate_solution_ranges(block, layout)
     yield from mutate_solution_size(block, task)
-    yield from split_solutions(block, layout, compute_counts)[0]
+    yield from get_solutions(chain, below, raw)[0]
+
+
+def find_wrong_verdicts(
+    chain: verifier.Chain, below: Tip, mutations: Iterable[Mutation], now: int
+) -> list[str]:
+    """Mutations that are accepted on the state below, or refused at a stage that they should pass."""
+    wrong = []
+    for mutation in mutations:
+        try:
+            verifier.check_block(chain, below, mutation.raw, now)
+            wrong.append(f"{mutation.name}: accepted")
+        except verifier.Refused as refused:
+            if refused.stage not in mutation.stages:
+                wrong.append(f"{mutation.name}: {refused}")
+    return wrong
 
 
 def iterate_byte_flips(block: Block) -> Iterator[Mutation]:
