@@ -1,0 +1,65 @@
+"""Which URLs may name a peer, and which addresses count as private or as this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from node.p2p.limits import MAX_URL_CHARACTERS
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def normalise_url(url: str) -> str:
+    """The one form in which a peer's URL is kept: scheme://host[:port], nothing after it.
+
+    Raises ValueError for what cannot be the base of a peer.
+    """
+    if len(url) > MAX_URL_CHARACTERS or not url.isascii() or not url.isprintable():
+        raise ValueError("a peer's URL is printable ASCII of at most 256 characters")
+    parts = urlsplit(url)
+    host = parts.hostname
+    if parts.scheme not in _DEFAULT_PORTS or not host or set(host) & set(" %\\"):
+        raise ValueError(f"{url!r} is not an http or https URL of a host")
+    if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} has more than a scheme, a host and a port")
+    bracketed = f"[{host}]" if ":" in host else host
+    port = parts.port
+    suffix = "" if port is None or port == _DEFAULT_PORTS[parts.scheme] else f":{port}"
+    return f"{parts.scheme}://{bracketed}{suffix}"
+
+
+def get_host(url: str) -> str:
+    """The host of a normalised URL, without brackets."""
+    return urlsplit(url).hostname or ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine by its name alone."""
+    if host == "localhost":
+        return True
+    address = _parse_address(host)
+    return address is not None and address.is_loopback
+
+
+def is_private(host: str) -> bool:
+    """Whether a host is, by its name alone, an address that does not lead to the public internet."""
+    if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
+        return True
+    address = _parse_address(host)
+    return address is not None and not is_public_address(address)
+
+
+def is_public_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether an address leads to the public internet, also where IPv6 wraps an IPv4 one."""
+    inner = address
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or address
+    return inner.is_global and not inner.is_multicast
+
+
+def _parse_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
