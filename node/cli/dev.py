@@ -1,0 +1,42 @@
+"""`freezenet dev`: the golden vectors and the interface description."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from node.cli.errors import CommandError
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def _dev() -> None:
+    """Write what other implementations test themselves by."""
+
+
+@app.command()
+def vectors(
+    out: Annotated[Path, typer.Option(help="Directory of the files.")] = Path("tests/vectors"),
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail if a file would change.")
+    ] = False,
+) -> None:
+    """Write the golden vectors of the protocol."""
+    from node.dev_vectors import build_vectors
+
+    files = build_vectors()
+    changed = [name for name, text in files.items() if _read(out / name) != text]
+    if not check:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in changed:
+            (out / name).write_text(files[name], "utf-8")
+    elif changed:
+        raise CommandError(f"not as the code writes them: {', '.join(changed)} in {out}")
+    typer.echo(f"{len(files)} files in {out}, {len(changed)} changed")
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text("utf-8") if path.exists() else None
