@@ -42,22 +42,22 @@ async def run_miner(
     options: MinerOptions, console: Console, transport: httpx.AsyncBaseTransport | None = None
 ) -> None:
     """Mines as told. Raises MiningFailed, Refused for a chain that breaks a rule, OSError."""
+    status_path = options.directory / "status.jsonl"
     async with NodePool(options.node_urls, time.monotonic, transport) as nodes:
-        with choose_display(console) as display:
-            journal = Journal(options.directory / "status.jsonl", time.time, (display.show,))
+        with choose_display(console) as display, Journal(status_path, time.time, (display.show,)) as journal:
             spec = await _connect(nodes, journal)
-            journal.record("started", chain=spec.chain_id.hex(), address=encode_address(options.order.miner))
+            address = encode_address(options.order.miner)
+            journal.record("started", chain=spec.chain_id.hex(), address=address)
             await _ensure_dataset(options, spec, nodes, journal, transport)
-            trainer = ProcessTrainer(
-                TrainerSetup(
-                    spec.task, spec.dataset.dataset_id, options.dataset_root, options.device, options.threads
-                )
-            )
-            miner = Miner(options.order, nodes, trainer, journal, random.SystemRandom(), time.monotonic)
-            try:
-                await miner.run()
-            finally:
-                journal.close()
+            trainer = ProcessTrainer(_build_setup(options, spec))
+            source = random.SystemRandom()
+            await Miner(options.order, nodes, trainer, journal, source, time.monotonic).run()
+
+
+def _build_setup(options: MinerOptions, spec: ChainSpec) -> TrainerSetup:
+    return TrainerSetup(
+        spec.task, spec.dataset.dataset_id, options.dataset_root, options.device, options.threads
+    )
 
 
 async def _connect(nodes: NodePool, journal: Journal) -> ChainSpec:

@@ -1,8 +1,8 @@
 """What a miner tells the world: one JSON object a line in status.jsonl, and the same to whoever listens.
 
-Every event has `time` (Unix seconds) and `event`; those of an attempt also `attempt`, `parent`, `height`, `frozen`,
-`train_target` and `eval_target`; those with counts `samples`, `train_correct` and `eval_correct`. Readers (the
-devnet's screen and report) skip what they do not know.
+Every event has `time` (Unix seconds) and `event`; those of an attempt also `attempt`, `parent`, `height`,
+`frozen`, `train_target` and `eval_target`; those with counts `samples`, `train_correct` and `eval_correct`.
+Readers (the devnet's screen and report) skip what they do not know.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Literal, Self
 
 EventName = Literal[
     "started",
@@ -57,8 +58,12 @@ class Journal:
         for listener in self._listeners:
             listener(entry)
 
-    def close(self) -> None:
-        """Closes the file."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
 
 
@@ -124,7 +129,7 @@ class MinerStatus:
         """Takes one event in."""
         name = event["event"]
         for key in _COPIED & event.keys():
-            setattr(self, key, int(event[key]))
+            setattr(self, key, int(event[key] or 0))
         if name == "attempt":
             self.attempts_by_parent[str(event.get("parent", ""))] += 1
             self.samples = self.train_correct = self.eval_correct = 0

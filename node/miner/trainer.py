@@ -1,7 +1,7 @@
 """The trainer: a spawned process that holds torch and the dataset and trains one candidate after the other.
 
 Owns the process, its messages and its replacement when it dies or does not yield. What to train and what a
-result is worth is `node.miner.mining`'s; the training itself is `training.attempt`'s. Only the child imports torch.
+result is worth is `node.miner.mining`'s; training is `training.attempt`'s. Only the child imports torch.
 
 The pipe is the cancel event: whatever arrives while an attempt runs cancels it, and so does the pipe's end: a
 trainer stops within one step when its miner is killed.

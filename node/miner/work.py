@@ -96,7 +96,7 @@ def _parse_hash(text: str) -> Hash32:
 
 
 def _check_work(spec: ChainSpec, miner: bytes, work: Work) -> None:
-    """Easing can ask for less than the header's difficulty, never for more, and for no rung off the ladder."""
+    """Easing can ask for less than the header's difficulty; never for more, nor for a rung off the ladder."""
     header = work.header
     if header.task_id != spec.task_id:
         raise BadTemplate(f"the template is for task {header.task_id.hex()}, the chain's is another")

@@ -1,0 +1,116 @@
+"""Trainers without torch: a scripted one for the loop, and functions that a real trainer process runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from consensus.block import Witness
+from node.miner.trainer import (
+    Outcome,
+    Report,
+    RunAttempt,
+    TrainerLost,
+    TrainerSetup,
+    TrainProgress,
+    TrainRequest,
+    TrainResult,
+)
+
+WITNESS = Witness(4, 3, b"solution")
+
+
+def build_result(outcome: Outcome) -> TrainResult:
+    """A result of that outcome, with a witness where it has one."""
+    return TrainResult(outcome, WITNESS if outcome == "found" else None, 100, 1_000, 4, 3, 0.5)
+
+
+@dataclass
+class ScriptedTrainer:
+    """Gives one outcome after the other: `hang` waits for a cancel, `lose` dies; the last one repeats."""
+
+    script: list[str] = field(default_factory=lambda: ["missed"])
+    requests: list[TrainRequest] = field(default_factory=list)
+    is_stopped: bool = False
+
+    def __post_init__(self) -> None:
+        self.hanging = asyncio.Event()
+        self._cancelled = asyncio.Event()
+
+    async def start(self) -> None:
+        self._cancelled.clear()
+
+    async def train(self, request: TrainRequest, report: Report) -> TrainResult:
+        self.requests.append(request)
+        step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        report(TrainProgress(50, 100, 2, 1, 0.25))
+        if step == "lose":
+            raise TrainerLost("the trainer ended with code -9")
+        if step == "hang":
+            self.hanging.set()
+            await self._cancelled.wait()
+            self.hanging.clear()
+            return build_result("cancelled")
+        outcomes: dict[str, Outcome] = {"missed": "missed", "found": "found", "gave-up": "gave-up"}
+        return build_result(outcomes[step])
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    async def stop(self) -> None:
+        self.is_stopped = True
+
+
+def build_instant(_setup: TrainerSetup) -> RunAttempt:
+    """Finds at once."""
+
+    def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
+        assert not is_cancelled()
+        report(TrainProgress(100, 100, 4, 3, 0.1))
+        return build_result("found")
+
+    return run
+
+
+def build_patient(_setup: TrainerSetup) -> RunAttempt:
+    """Works until it is cancelled."""
+
+    def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
+        report(TrainProgress(1, 100, 0, 0, 0.0))
+        while not is_cancelled():
+            time.sleep(0.01)
+        return build_result("cancelled")
+
+    return run
+
+
+def build_deaf(_setup: TrainerSetup) -> RunAttempt:
+    """Never yields on the first seed 0, finds otherwise."""
+
+    def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
+        report(TrainProgress(1, 100, 0, 0, 0.0))
+        while request.seed == 0:
+            time.sleep(0.01)
+        return build_result("found")
+
+    return run
+
+
+def build_mortal(_setup: TrainerSetup) -> RunAttempt:
+    """Is killed in the attempt with seed 0, finds otherwise."""
+
+    def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
+        if request.seed == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return build_result("found")
+
+    return run
+
+
+def build_never(_setup: TrainerSetup) -> RunAttempt:
+    """Cannot be set up."""
+    raise SystemExit(7)

@@ -1,0 +1,233 @@
+"""The mining loop against nodes in process: fresh work, stale work, verdicts, failing nodes and trainers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from node.miner.client import NodePool
+from node.miner.journal import Event, Journal, JournalTail
+from node.miner.mining import Miner, MiningFailed, MiningOrder
+from tests.node.miner.fake_node import ADDRESS, MINER, FakeNode, build_tiny_spec, build_transport
+from tests.node.miner.fake_trainer import ScriptedTrainer
+
+
+class Events(list[Event]):
+    """Recorded events, and a way to wait for one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._news = asyncio.Event()
+
+    def note(self, event: Event) -> None:
+        self.append(event)
+        self._news.set()
+
+    async def wait_for(self, name: str) -> None:
+        async with asyncio.timeout(10):
+            while all(event["event"] != name for event in self):
+                self._news.clear()
+                await self._news.wait()
+
+
+@dataclass
+class World:
+    """A miner and every event it recorded."""
+
+    miner: Miner
+    events: Events
+    path: Path
+
+    def get_names(self) -> list[str]:
+        return [event["event"] for event in self.events if event["event"] != "progress"]
+
+    def count(self, name: str) -> int:
+        return self.get_names().count(name)
+
+
+@asynccontextmanager
+async def build_world(
+    tmp_path: Path, trainer: ScriptedTrainer, order: MiningOrder, **nodes: FakeNode
+) -> AsyncIterator[World]:
+    path, events = tmp_path / "status.jsonl", Events()
+    urls = [f"http://{name}" for name in nodes]
+    async with NodePool(urls, lambda: 0.0, build_transport(**nodes)) as pool:
+        with Journal(path, lambda: 1_700_000_000.0, (events.note,)) as journal:
+            source = random.Random(1)
+            miner = Miner(order, pool, trainer, journal, source, lambda: 0.0, retry_seconds=0.01)
+            yield World(miner, events, path)
+
+
+async def mine(tmp_path: Path, script: list[str], attempts: int, **nodes: FakeNode) -> World:
+    trainer = ScriptedTrainer(script)
+    async with build_world(tmp_path, trainer, MiningOrder(MINER, attempts), **nodes) as world:
+        async with asyncio.timeout(20):
+            await world.miner.run()
+    assert trainer.is_stopped
+    return world
+
+
+async def run_beside(world: World, act: Callable[[], Awaitable[None]]) -> None:
+    """Runs the miner to its end while `act` changes its surroundings."""
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        group.create_task(world.miner.run())
+        await act()
+
+
+async def test_mines_a_block_after_a_miss(tmp_path: Path) -> None:
+    node = FakeNode()
+    world = await mine(tmp_path, ["missed", "found"], 2, n1=node)
+    assert world.get_names() == ["attempt", "missed", "attempt", "found", "accepted", "stopped"]
+    assert [block.header.height for block in node.blocks] == [1]
+    assert world.events[-2]["status"] == "active"
+
+
+async def test_each_attempt_takes_fresh_work_and_another_nonce(tmp_path: Path) -> None:
+    node = FakeNode()
+    trainer = ScriptedTrainer(["missed"])
+    async with build_world(tmp_path, trainer, MiningOrder(MINER, 3), n1=node) as world:
+        await world.miner.run()
+    nonces = {request.header.nonce for request in trainer.requests}
+    assert len(nonces) == 3
+    assert {replace(request.header, nonce=0) for request in trainer.requests} == {
+        replace(trainer.requests[0].header, nonce=0)
+    }
+    assert len({request.seed for request in trainer.requests}) == 3
+
+
+async def test_the_journal_holds_targets_and_counts(tmp_path: Path) -> None:
+    world = await mine(tmp_path, ["missed"], 1, n1=FakeNode())
+    events = list(JournalTail(world.path).read_new())
+    assert [event["event"] for event in events] == ["attempt", "progress", "missed", "stopped"]
+    assert events[1] == {
+        "time": 1_700_000_000.0,
+        "event": "progress",
+        "attempt": 1,
+        "parent": "00" * 32,
+        "height": 1,
+        "frozen": 9_000,
+        "train_target": 4,
+        "eval_target": 3,
+        "samples": 50,
+        "total_samples": 100,
+        "train_correct": 2,
+        "eval_correct": 1,
+        "seconds": 0.25,
+    }
+
+
+async def test_a_new_tip_cancels_the_attempt(tmp_path: Path) -> None:
+    node, trainer = FakeNode(), ScriptedTrainer(["hang", "missed"])
+
+    async def act() -> None:
+        await trainer.hanging.wait()
+        await node.advance()
+
+    async with build_world(tmp_path, trainer, MiningOrder(MINER, 2), n1=node) as world:
+        await run_beside(world, act)
+    assert world.get_names() == ["attempt", "stale", "attempt", "missed", "stopped"]
+    assert [request.header.height for request in trainer.requests] == [1, 2]
+
+
+async def test_new_transactions_do_not_cancel_the_attempt(tmp_path: Path) -> None:
+    node, trainer = FakeNode(), ScriptedTrainer(["hang", "missed"])
+    polls = "GET /v1/mining/template"
+
+    async def act() -> None:
+        await trainer.hanging.wait()
+        before = node.requests.count(polls)
+        await node.refresh_transactions()
+        while node.requests.count(polls) < before + 1:
+            await asyncio.sleep(0)
+        assert trainer.hanging.is_set()
+        await node.advance()
+
+    async with build_world(tmp_path, trainer, MiningOrder(MINER, 1), n1=node) as world:
+        await run_beside(world, act)
+    assert world.count("stale") == 1
+
+
+async def test_dry_run_stores_nothing(tmp_path: Path) -> None:
+    node = FakeNode()
+    order = MiningOrder(MINER, 1, is_dry_run=True)
+    async with build_world(tmp_path, ScriptedTrainer(["found"]), order, n1=node) as world:
+        await world.miner.run()
+    assert (len(node.blocks), len(node.dry_runs)) == (0, 1)
+    assert world.events[-2]["dry_run"] is True
+
+
+async def test_a_rejected_block_is_told_with_its_code(tmp_path: Path) -> None:
+    node = FakeNode(problems=[(422, "claim-below-rung")])
+    world = await mine(tmp_path, ["found", "missed"], 2, n1=node)
+    assert world.get_names()[:3] == ["attempt", "found", "rejected"]
+    assert world.events[3]["code"] == "claim-below-rung"
+
+
+async def test_offers_a_found_block_again_after_a_busy_answer(tmp_path: Path) -> None:
+    node = FakeNode(problems=[(503, "busy"), (429, "too-many-requests")])
+    world = await mine(tmp_path, ["found"], 1, n1=node)
+    assert len(node.blocks) == 1
+    assert world.get_names()[-4:] == ["node-lost", "node-found", "accepted", "stopped"]
+
+
+async def test_waits_for_a_node_that_is_gone(tmp_path: Path) -> None:
+    node, trainer = FakeNode(is_down=True), ScriptedTrainer(["missed"])
+    async with build_world(tmp_path, trainer, MiningOrder(MINER, 1), n1=node) as world:
+
+        async def act() -> None:
+            await world.events.wait_for("node-lost")
+            node.is_down = False
+
+        await run_beside(world, act)
+    assert world.get_names() == ["node-lost", "node-found", "attempt", "missed", "stopped"]
+
+
+async def test_fails_over_to_the_next_node(tmp_path: Path) -> None:
+    first, second = FakeNode(is_down=True), FakeNode()
+    world = await mine(tmp_path, ["found"], 1, n1=first, n2=second)
+    assert len(second.blocks) == 1
+    assert world.events[-2]["node"] == "http://n2"
+
+
+async def test_returns_to_its_first_node() -> None:
+    first, second = FakeNode(is_down=True), FakeNode()
+    times = iter((100.0, 101.0, 200.0))
+    transport = build_transport(n1=first, n2=second)
+    async with NodePool(["http://n1", "http://n2"], lambda: next(times), transport) as pool:
+        urls: list[str] = []
+        for first.is_down in (True, False, False):
+            await pool.fetch_work(ADDRESS, MINER)
+            urls.append(pool.current_url)
+    assert urls == ["http://n2", "http://n2", "http://n1"]
+
+
+async def test_refuses_a_node_of_another_chain(tmp_path: Path) -> None:
+    first, second = FakeNode(), FakeNode(build_tiny_spec("other"))
+    trainer = ScriptedTrainer(["hang", "missed"])
+    async with build_world(tmp_path, trainer, MiningOrder(MINER, 2), n1=first, n2=second) as world:
+
+        async def act() -> None:
+            await trainer.hanging.wait()
+            first.is_down = True
+            trainer.cancel()
+            await world.events.wait_for("node-lost")
+            first.is_down = False
+
+        await run_beside(world, act)
+    assert second.requests.count("GET /v1/mining/template") == 0
+
+
+async def test_restarts_a_lost_trainer(tmp_path: Path) -> None:
+    world = await mine(tmp_path, ["lose", "lose", "missed"], 1, n1=FakeNode())
+    assert world.count("trainer-lost") == 2
+
+
+async def test_gives_up_on_a_trainer_that_always_dies(tmp_path: Path) -> None:
+    with pytest.raises(MiningFailed, match="5 times in a row"):
+        await mine(tmp_path, ["lose"], 1, n1=FakeNode())
