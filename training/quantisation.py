@@ -1,0 +1,52 @@
+"""Fake quantisation: the integer network's values forward, gradients straight through.
+
+Owns the two grids, 1/127 for weights and for activations. What the integers then mean is consensus.network's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import FunctionCtx
+
+LEVELS = 127
+
+
+class _QuantiseWeights(Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, latent: Tensor) -> Tensor:
+        return (latent * LEVELS).round_().mul_(1 / LEVELS)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
+class _QuantiseActivations(Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:
+        ctx.save_for_backward(values)
+        return (values * LEVELS).round_().clamp_(0, LEVELS).mul_(1 / LEVELS)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (values,) = ctx.saved_tensors
+        return cast(Tensor, gradients[0] * ((values > 0) & (values < 1)))
+
+
+def quantise_weights(latent: Tensor) -> Tensor:
+    """round(127·θ)/127 for latent weights in [-1, 1]; the gradient passes unchanged."""
+    return cast(Tensor, _QuantiseWeights.apply(latent))
+
+
+def quantise_activations(values: Tensor) -> Tensor:
+    """clamp(round(127·a), 0, 127)/127; the gradient passes where 0 < a < 1."""
+    return cast(Tensor, _QuantiseActivations.apply(values))
+
+
+def get_weight_levels(latent: Tensor) -> Tensor:
+    """The int8 weights that `quantise_weights` stands for."""
+    return (latent.detach() * LEVELS).round_().to(torch.int8)

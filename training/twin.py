@@ -1,0 +1,124 @@
+"""The training-time twin of the integer network: the same CNN in floats, with gradients (protocol §2, §5).
+
+The watermark acts during back-propagation (the paper's §3.6): frozen weights are constants of the graph, so
+they have no gradient and cannot move. Only `free` is trained, with the normalisations and the last bias.
+`export` folds everything into integers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from consensus.network import BIAS_BOUND, MULTIPLIER_LIMIT, OFFSET_BOUND, IntegerNetwork, Layer, NetworkSpec
+from consensus.watermark import Watermark
+from training.quantisation import LEVELS, get_weight_levels, quantise_activations, quantise_weights
+
+_EPSILON = 1e-5
+_FOLD = 2**24
+
+
+class Twin(nn.Module):
+    """The network of `spec` under `watermark`, on one device.
+
+    Activations are grid values a/127 in [0, 1], weights grid values w/127 in [-1, 1], so a sum of the integer
+    network is 127² times a sum here.
+    """
+
+    free: nn.Parameter
+    """float[N - frozen_count], latent free weights in index order, in [-1, 1]."""
+    bias: nn.Parameter
+    """float[classes] of the last layer."""
+    frozen_weights: Tensor
+    """float[N]: the watermark's values/127 at the frozen places, 0 elsewhere."""
+    free_indices: Tensor
+    """int64[N - frozen_count], the free places, increasing."""
+
+    def __init__(
+        self, spec: NetworkSpec, watermark: Watermark, generator: torch.Generator, gain: float
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.watermark = watermark
+        weights = np.zeros(spec.weight_count, dtype=np.float32)
+        weights[watermark.indices] = watermark.values.astype(np.float32) / LEVELS
+        free_indices = torch.from_numpy(np.flatnonzero(~watermark.frozen_mask))
+        self.register_buffer("frozen_weights", torch.from_numpy(weights))
+        self.register_buffer("free_indices", free_indices)
+        self.free = nn.Parameter(_draw_grid(len(free_indices), generator))
+        self.bias = nn.Parameter(torch.zeros(spec.classes))
+        self.gains = nn.ParameterList(torch.full((n,), gain) for n in spec.normalised_outputs)
+        self.shifts = nn.ParameterList(torch.zeros(n) for n in spec.normalised_outputs)
+        self.means = [torch.zeros(n) for n in spec.normalised_outputs]
+        self.variances = [torch.ones(n) for n in spec.normalised_outputs]
+
+    def compute_weights(self) -> Tensor:
+        """float[N] grid weights; the gradient reaches the free ones alone."""
+        return self.frozen_weights.index_copy(0, self.free_indices, quantise_weights(self.free))
+
+    def forward(self, activations: Tensor) -> Tensor:
+        """float[n, classes] logits of float[n, c, h, w] activations; in training normalised by the batch."""
+        weights = self.compute_weights()
+        for index, layer in enumerate(self.spec.layers):
+            sums = _apply_layer(layer, weights, activations)
+            if layer.kind == "logits":
+                return sums + self.bias
+            activations = self._normalise(index, sums, layer.pooled)
+        raise AssertionError("a network ends in its logits")
+
+    def _normalise(self, index: int, sums: Tensor, pooled: bool) -> Tensor:
+        values = F.batch_norm(
+            sums,
+            self.means[index],
+            self.variances[index],
+            self.gains[index],
+            self.shifts[index],
+            self.training,
+            momentum=0.1,
+            eps=_EPSILON,
+        )
+        # A gain is never negative, so the pool may come first and leave the rounding a quarter of the work.
+        return quantise_activations(F.max_pool2d(values, 2) if pooled else values)
+
+    @torch.no_grad()
+    def apply_bounds(self) -> None:
+        """After an optimiser's step: free weights into [-1, 1], gains to 0 or more."""
+        self.free.clamp_(-1, 1)
+        for gain in self.gains:
+            gain.clamp_(min=0)
+
+    @torch.no_grad()
+    def export(self) -> IntegerNetwork:
+        """The integer network that predicts as this one does, up to the rounding of folded normalisations."""
+        free = get_weight_levels(self.free).cpu().numpy()
+        folded = [self._fold(index) for index in range(len(self.gains))]
+        bias = (self.bias.double() * LEVELS**2).round().clamp(-BIAS_BOUND, BIAS_BOUND)
+        return IntegerNetwork(
+            self.spec,
+            self.watermark.assemble(free),
+            tuple(multipliers for multipliers, _ in folded),
+            tuple(offsets for _, offsets in folded),
+            bias.cpu().numpy().astype(np.int32),
+        )
+
+    def _fold(self, index: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+        scale = self.gains[index].double() / (self.variances[index].double() + _EPSILON).sqrt()
+        shift = self.shifts[index].double() - scale * self.means[index].double()
+        multipliers = (scale * (_FOLD / LEVELS)).round().clamp(0, MULTIPLIER_LIMIT - 1)
+        offsets = (shift * (_FOLD * LEVELS)).round().clamp(-OFFSET_BOUND, OFFSET_BOUND)
+        return multipliers.cpu().numpy().astype(np.uint32), offsets.cpu().numpy().astype(np.int64)
+
+
+def _apply_layer(layer: Layer, weights: Tensor, activations: Tensor) -> Tensor:
+    matrix = weights[layer.start : layer.stop].view(layer.shape)
+    if layer.kind == "convolution":
+        return F.conv2d(activations, matrix, padding=1)
+    return F.linear(activations.flatten(1), matrix)
+
+
+def _draw_grid(count: int, generator: torch.Generator) -> Tensor:
+    levels = torch.randint(-LEVELS, LEVELS + 1, (count,), generator=generator)
+    return levels.float() / LEVELS
