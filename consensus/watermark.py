@@ -53,7 +53,7 @@ def derive_watermark(header: bytes, weight_count: int, frozen_count: int) -> Wat
     while len(stream) < key_bytes:
         stream += drbg.generate(_REQUEST_BYTES)
     keys = np.frombuffer(bytes(stream[:key_bytes]), dtype="<u4")
-    indices = _select_smallest(keys, frozen_count)
+    indices = select_smallest(keys, frozen_count)
     rest = _drop_255(bytes(stream[key_bytes:]))
     while len(rest) < frozen_count:
         rest = np.concatenate([rest, _drop_255(drbg.generate(_REQUEST_BYTES))])
@@ -61,7 +61,7 @@ def derive_watermark(header: bytes, weight_count: int, frozen_count: int) -> Wat
     return Watermark(weight_count, indices, values)
 
 
-def _select_smallest(keys: npt.NDArray[np.uint32], count: int) -> npt.NDArray[np.int64]:
+def select_smallest(keys: npt.NDArray[np.uint32], count: int) -> npt.NDArray[np.int64]:
     """The indices of the `count` smallest pairs (key, index), increasing; equal keys go by their index."""
     ranks = keys.astype(np.uint64) << np.uint64(32) | np.arange(len(keys), dtype=np.uint64)
     if count < len(ranks):
