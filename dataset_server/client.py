@@ -95,7 +95,8 @@ class _Fetch:
         except ExceptionGroup as errors:
             # Sources cannot raise: it is the store, most likely a full disk, and one line says it.
             raise errors.exceptions[0] from None
-        return failed + queue[::-1]
+        # What was not tried comes first: a source that lacks one chunk may have the others.
+        return queue[::-1] + failed
 
     async def _work(
         self, source: Source, manifest: Manifest, queue: list[ChunkKey], failed: list[ChunkKey]

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 DIGITS_TRAIN_RECORDS = 1_297
+MOST_CLASSES = 256
+"""A label is one byte."""
 _CHANNELS_BY_MODE = {"L": 1, "RGB": 3}
+# What Pillow's plugins raise for files that are broken or not what their first bytes say.
+_DECODER_ERRORS = (OSError, ValueError, SyntaxError, EOFError)
 
 
 def import_digits() -> EncodedDataset:
@@ -66,6 +70,8 @@ def import_image_folder(path: Path) -> EncodedDataset:
     Raises ImportRefused, RuleViolation(BAD_DATASET) for a number of classes out of bounds, OSError.
     """
     class_names = _list_classes(path)
+    if len(class_names) > MOST_CLASSES:
+        raise ImportRefused(f"{path / 'train'} has {len(class_names)} classes: {MOST_CLASSES} are the most")
     if stray := set(_list_names(path / "test")) - set(class_names):
         raise ImportRefused(f"{path / 'test'} has classes that train/ has not: {', '.join(sorted(stray))}")
     template = _read_template(next(_list_images(path / "train", class_names), None), path)
@@ -85,7 +91,7 @@ def get_image_folder_info(path: Path) -> DatasetInfo:
     ]
     return DatasetInfo(
         source=f"the image folder {path.resolve().name}",
-        class_names=tuple(_list_classes(path)),
+        class_names=tuple(_make_printable(name) for name in _list_classes(path)),
         decoder=f"Pillow {PIL.__version__} ({', '.join(libraries)})",
     )
 
@@ -107,6 +113,11 @@ class _Template:
 
 def _compute_shuffle_key(index: int) -> bytes:
     return hashlib.sha256(index.to_bytes(4, "little")).digest()
+
+
+def _make_printable(name: str) -> str:
+    # A file name is bytes; those that are no UTF-8 could be neither printed nor read back.
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _list_names(directory: Path) -> list[str]:
@@ -143,7 +154,7 @@ def _read_template(first: tuple[int, Path] | None, path: Path) -> _Template:
 def _encode_folder(directory: Path, class_names: list[str], template: _Template) -> bytes:
     records = [
         bytes([label]) + _read_pixels(image_path, template).tobytes()
-        for label, image_path in _list_images(directory, class_names[:256])
+        for label, image_path in _list_images(directory, class_names)
     ]
     return b"".join(records)
 
@@ -158,19 +169,20 @@ def _read_pixels(path: Path, template: _Template) -> npt.NDArray[np.uint8]:
             )
         try:
             pixels = np.asarray(image, dtype=np.uint8).reshape(template.height, template.width, -1)
-        except (OSError, ValueError, SyntaxError) as error:
+        except _DECODER_ERRORS as error:
             raise ImportRefused(f"{path} cannot be decoded: {error}") from None
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def _open_image(path: Path) -> Image:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         image = Image.open(path)
-    except (UnidentifiedImageError, IsADirectoryError, Image.DecompressionBombError) as error:
-        raise ImportRefused(f"{path} is not an image: {error}") from None
-    if getattr(image, "n_frames", 1) != 1:
+        frames = getattr(image, "n_frames", 1)
+    except (*_DECODER_ERRORS, Image.DecompressionBombError) as error:
+        raise ImportRefused(f"{path} is not a readable image: {error}") from None
+    if frames != 1:
         image.close()
-        raise ImportRefused(f"{path} has more than one frame")
+        raise ImportRefused(f"{path} has {frames} frames, not one")
     return image

@@ -20,7 +20,7 @@ class DatasetInfo:
 
 def encode_info(info: DatasetInfo) -> bytes:
     """The info as indented JSON."""
-    return (json.dumps(asdict(info), indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+    return (json.dumps(asdict(info), indent=2) + "\n").encode("ascii")
 
 
 def decode_info(data: bytes) -> DatasetInfo:

@@ -88,7 +88,8 @@ class Source:
     def _note(self, error: SourceFailed | BadDelivery) -> None:
         self._failures += 1
         self.trouble = str(error)
-        self.is_barred = isinstance(error, BadDelivery) or self._failures >= FAILURES_IN_A_ROW
+        # Two requests are under way at once: what the second one meets must not lift the bar of the first.
+        self.is_barred |= isinstance(error, BadDelivery) or self._failures >= FAILURES_IN_A_ROW
         _log.log(logging.WARNING if self.is_barred else logging.INFO, "dataset source %s", self)
 
     async def _read(self, path: str, limit_bytes: int) -> bytes:
@@ -120,7 +121,8 @@ def _check_answer(answer: httpx.Response) -> None:
 
 async def _read_limited(answer: httpx.Response, limit_bytes: int) -> bytes:
     data = bytearray()
-    async for part in answer.aiter_raw():
+    # Nothing is decompressed here: an answer in an encoding was refused before.
+    async for part in answer.aiter_bytes():
         data += part
         if len(data) > limit_bytes:
             raise BadDelivery(Code.TOO_LARGE, f"more than {limit_bytes} bytes")

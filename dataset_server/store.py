@@ -37,13 +37,14 @@ class DatasetStore:
     """The datasets below `root`; safe for several threads and processes at once."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
+        """The directory that the datasets lie in."""
         # A manifest never changes once it is proved by the id it stands under.
         self._manifests: dict[Hash32, Manifest] = {}
 
     def list_ids(self) -> list[Hash32]:
         """The datasets with a manifest, complete or not, in the order of their ids."""
-        names = (path.parent.name for path in self._root.glob("*/manifest.json"))
+        names = (path.parent.name for path in self.root.glob("*/manifest.json"))
         return [bytes.fromhex(name) for name in sorted(names) if _is_hash_name(name)]
 
     def put(self, spec: DatasetSpec, train: bytes, eval_: bytes, info: DatasetInfo | None = None) -> Hash32:
@@ -149,11 +150,11 @@ class DatasetStore:
     def _require_manifest(self, dataset_id: Hash32) -> Manifest:
         manifest = self.get_manifest(dataset_id)
         if manifest is None:
-            raise DatasetMissing(f"dataset {dataset_id.hex()} is not in {self._root}")
+            raise DatasetMissing(f"dataset {dataset_id.hex()} is not in {self.root}")
         return manifest
 
     def _get_directory(self, dataset_id: Hash32) -> Path:
-        return self._root / dataset_id.hex()
+        return self.root / dataset_id.hex()
 
     def _get_chunk_path(self, manifest: Manifest, dataset_id: Hash32, key: ChunkKey) -> Path:
         leaf_hash = manifest.get_hashes(key.split)[key.index]
