@@ -12,7 +12,7 @@ from enum import Enum
 
 
 class StoreError(Exception):
-    """The database is missing, broken, full, locked or another chain's; the message names it and says which."""
+    """The database is missing, broken, full, locked or another chain's; the message says which and where."""
 
 
 class KeystoreError(Exception):

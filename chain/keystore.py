@@ -1,6 +1,6 @@
-"""A secret seed on disk: versioned JSON, the password stretched by scrypt, the seed sealed by ChaCha20-Poly1305.
+"""A secret seed on disk: versioned JSON, password stretched by scrypt, seed sealed by ChaCha20-Poly1305.
 
-The seal also covers the version, the address and the scrypt parameters, so none of them can be changed unseen.
+The seal also covers the version, the address and the scrypt parameters: none of them can be changed unseen.
 """
 
 from __future__ import annotations

@@ -1,16 +1,34 @@
-"""Transfers that wait for a block: what this node takes, keeps over a restart and offers to miners."""
+"""Transfers that wait for a block: what this node takes, keeps over a restart and offers to miners.
+
+Reading never waits for the disk. A credit that still waits itself cannot be spent here: every transfer kept
+is one that its sender's account at the tip pays for, after the sender's own earlier ones.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from chain.chain import Chain
+from chain.errors import PoolCode, PoolRefusal
 from chain.records import Commit
+from chain.rows import to_transfer
+from chain.selection import PoolEntry, select_entries
 from chain.store import Store
+from chain.tables import mempool
 from chain.view import View
 from consensus.encoding import Hash32
+from consensus.errors import Code, Duplicate, RuleViolation
 from consensus.keys import VerifySignature
-from consensus.transaction import SignedTransfer
+from consensus.ledger import Account, check_transfer
+from consensus.transaction import SignedTransfer, check_transfer_form, encode_signed
+
+Queue = dict[int, PoolEntry]
+"""One sender's waiting transfers by nonce, rising."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,36 +53,206 @@ class Mempool:
         verify_signature: VerifySignature,
         limits: MempoolLimits | None = None,
     ) -> None:
-        raise NotImplementedError
+        self._store = store
+        self._spec = chain.spec
+        self._verify_signature = verify_signature
+        self._limits = limits or MempoolLimits()
+        # Changes are serial and go to the disk first; only the step in memory takes the readers' lock.
+        self._change_lock = threading.Lock()
+        self._lock = threading.Lock()
+        self._entries: dict[Hash32, PoolEntry] = {}
+        self._queues: dict[bytes, Queue] = {}
+        self._next_sequence = 0
+        self._load()
 
     @property
     def size(self) -> int:
         """Transfers that wait."""
-        raise NotImplementedError
+        return len(self._entries)
 
     def add(self, signed: SignedTransfer) -> Hash32:
         """Take a transfer and return its id.
 
-        Raises Duplicate (it waits already), RuleViolation as `check_transfer_form` and `check_transfer` do, PoolRefusal,
-        StoreError.
+        Raises Duplicate (it waits already), RuleViolation as `check_transfer_form` and `check_transfer` do,
+        PoolRefusal, StoreError.
         """
-        raise NotImplementedError
+        check_transfer_form(signed, self._verify_signature)
+        tx_id = signed.tx_id
+        with self._change_lock:
+            if tx_id in self._entries:
+                raise Duplicate(Code.DUPLICATE, tx_id.hex())
+            with self._store.read() as view:
+                account = view.get_account(signed.transfer.sender)
+            self._check_takeable(signed, account)
+            victim = self._choose_victim(signed)
+            entry = PoolEntry(self._next_sequence, tx_id, signed)
+            self._change([] if victim is None else [victim], [entry])
+        return tx_id
 
     def get(self, tx_id: Hash32) -> SignedTransfer | None:
         """The waiting transfer of that id."""
-        raise NotImplementedError
+        entry = self._entries.get(tx_id)
+        return None if entry is None else entry.signed
+
+    def get_next_nonce(self, key: bytes) -> int:
+        """The nonce for a key's next transfer: its account's, then past what waits without a gap."""
+        with self._store.read() as view:
+            nonce = view.get_account(key).nonce
+        with self._lock:
+            queue = self._queues.get(key, {})
+            while nonce in queue:
+                nonce += 1
+        return nonce
 
     def list(self, cursor: int | None, limit: int) -> tuple[tuple[SignedTransfer, ...], int | None]:
         """Waiting transfers in order of arrival behind a cursor, and the cursor of the next page."""
-        raise NotImplementedError
+        with self._lock:
+            behind = (e for e in self._entries.values() if cursor is None or e.sequence > cursor)
+            page = tuple(islice(behind, limit + 1))
+        following = page[limit - 1].sequence if 0 < limit < len(page) else None
+        return tuple(entry.signed for entry in page[:limit]), following
 
     def select(self, max_count: int, view: View | None = None) -> tuple[SignedTransfer, ...]:
         """Transfers that are valid in this order in a child of the tip, dearer senders first.
 
         With `view`, the tip is that snapshot's: a template takes its parent from the same view.
         """
-        raise NotImplementedError
+        if view is None:
+            with self._store.read() as snapshot:
+                return self.select(max_count, snapshot)
+        with self._lock:
+            queues = {sender: tuple(queue.values()) for sender, queue in self._queues.items()}
+        count = min(max_count, self._spec.params.max_transactions)
+        accounts = view.get_accounts(queues)
+        return tuple(select_entries(queues, accounts, view.get_next_payout(), self._spec.chain_id, count))
 
     def apply(self, commit: Commit) -> None:
-        """Follow a commit: drop what was mined or can no longer be valid, take back what was disconnected."""
-        raise NotImplementedError
+        """Follow a commit: drop what was mined or can no longer be paid, take back what was disconnected."""
+        if commit.status == "side":
+            return
+        with self._change_lock, self._store.read() as view:
+            returned = [
+                signed
+                for record in reversed(commit.disconnected)
+                for signed in view.get_transfers(record.block_id)
+            ]
+            self._refresh(view, returned)
+
+    def _load(self) -> None:
+        """Take back what waited before a restart; the tip may have moved past some of it."""
+        with self._change_lock, self._store.read() as view:
+            rows = view.connection.execute(select(mempool).order_by(mempool.c.sequence)).all()
+            entries = [PoolEntry(row.sequence, row.tx_id, to_transfer(row.signed)) for row in rows]
+            self._remember([], entries)
+            self._refresh(view, [])
+
+    def _refresh(self, view: View, returned: Sequence[SignedTransfer]) -> None:
+        """Keep what the accounts of the snapshot allow, of what waits and of what came back."""
+        known = {signed.tx_id for signed in returned} & self._entries.keys()
+        fresh = [
+            PoolEntry(self._next_sequence + place, signed.tx_id, signed)
+            for place, signed in enumerate(returned)
+            if signed.tx_id not in known
+        ]
+        queues = _sort_queues([*fresh, *self._entries.values()])
+        accounts = view.get_accounts(queues)
+        kept = {
+            entry.tx_id
+            for sender, queue in queues.items()
+            for entry in self._keep_valid(queue, accounts[sender])
+        }
+        room = self._limits.max_count - len(kept & self._entries.keys())
+        added = [entry for entry in fresh if entry.tx_id in kept][: max(0, room)]
+        self._change([entry for entry in self._entries.values() if entry.tx_id not in kept], added)
+
+    def _check_takeable(self, signed: SignedTransfer, account: Account) -> None:
+        """Whether the sender's account and its waiting transfers allow this one."""
+        transfer = signed.transfer
+        _spend(Account(account.balance, transfer.nonce), signed, self._spec.chain_id)
+        if transfer.nonce < account.nonce:
+            raise RuleViolation(Code.WRONG_NONCE, f"nonce {transfer.nonce}, expected {account.nonce}")
+        if transfer.nonce >= account.nonce + self._limits.max_nonce_ahead:
+            raise PoolRefusal(PoolCode.NONCE_GAP_TOO_LARGE, f"nonce {transfer.nonce} after {account.nonce}")
+        queue = self._queues.get(transfer.sender, {})
+        if transfer.nonce in queue:
+            raise PoolRefusal(PoolCode.NONCE_TAKEN, f"nonce {transfer.nonce}")
+        if len(queue) >= self._limits.max_per_sender:
+            raise PoolRefusal(PoolCode.SENDER_QUEUE_FULL, f"{len(queue)} transfers wait")
+        waiting = {nonce: entry.signed for nonce, entry in queue.items()} | {transfer.nonce: signed}
+        rest = account
+        for nonce in sorted(waiting):
+            rest = _spend(Account(rest.balance, nonce), waiting[nonce], self._spec.chain_id)
+
+    def _keep_valid(self, queue: Queue, account: Account) -> Iterable[PoolEntry]:
+        """The entries of one sender that its account still pays for, within the limits."""
+        last_nonce = account.nonce + self._limits.max_nonce_ahead - 1
+        in_reach = [entry for nonce, entry in queue.items() if account.nonce <= nonce <= last_nonce]
+        rest = account
+        for entry in in_reach[: self._limits.max_per_sender]:
+            try:
+                waiting = Account(rest.balance, entry.nonce)
+                rest = _spend(waiting, entry.signed, self._spec.chain_id)
+            except RuleViolation:
+                continue
+            yield entry
+
+    def _choose_victim(self, signed: SignedTransfer) -> PoolEntry | None:
+        """What must go to make room, None where there is room. Only a sender's last one: no gaps arise."""
+        if len(self._entries) < self._limits.max_count:
+            return None
+        sender = signed.transfer.sender
+        tails = [queue[max(queue)] for key, queue in self._queues.items() if key != sender]
+        cheapest = min(tails, key=lambda entry: (entry.fee, -entry.sequence), default=None)
+        if cheapest is None or cheapest.fee >= signed.transfer.fee:
+            raise PoolRefusal(PoolCode.MEMPOOL_FULL)
+        return cheapest
+
+    def _change(self, removed: Sequence[PoolEntry], added: Sequence[PoolEntry]) -> None:
+        """Change the disk in one transaction, then memory."""
+        if not removed and not added:
+            return
+        with self._store.write() as connection:
+            _write(connection, removed, added)
+        self._remember(removed, added)
+
+    def _remember(self, removed: Sequence[PoolEntry], added: Sequence[PoolEntry]) -> None:
+        with self._lock:
+            for entry in removed:
+                del self._entries[entry.tx_id]
+                del self._queues[entry.sender][entry.nonce]
+            for entry in added:
+                self._entries[entry.tx_id] = entry
+                self._queues.setdefault(entry.sender, {})[entry.nonce] = entry
+                self._next_sequence = entry.sequence + 1
+            for sender in {entry.sender for entry in (*removed, *added)}:
+                queue = self._queues.pop(sender)
+                if queue:
+                    self._queues[sender] = dict(sorted(queue.items()))
+
+
+def _spend(sender: Account, signed: SignedTransfer, chain_id: Hash32) -> Account:
+    """The sender's account behind a transfer. Raises RuleViolation as `check_transfer`."""
+    transfer = signed.transfer
+    check_transfer(transfer, sender, chain_id)
+    regained = transfer.amount if transfer.recipient == transfer.sender else 0
+    return Account(sender.balance - transfer.amount - transfer.fee + regained, sender.nonce + 1)
+
+
+def _sort_queues(entries: Iterable[PoolEntry]) -> dict[bytes, Queue]:
+    """Entries by sender and rising nonce; of two with one nonce, the first given."""
+    queues: dict[bytes, Queue] = {}
+    for entry in entries:
+        queues.setdefault(entry.sender, {}).setdefault(entry.nonce, entry)
+    return {sender: dict(sorted(queue.items())) for sender, queue in queues.items()}
+
+
+def _write(connection: Connection, removed: Sequence[PoolEntry], added: Sequence[PoolEntry]) -> None:
+    if removed:
+        gone = delete(mempool).where(mempool.c.tx_id == bindparam("gone"))
+        connection.execute(gone, [{"gone": entry.tx_id} for entry in removed])
+    if added:
+        rows = [
+            {"sequence": entry.sequence, "tx_id": entry.tx_id, "signed": encode_signed(entry.signed)}
+            for entry in added
+        ]
+        connection.execute(insert(mempool), rows)

@@ -1,4 +1,4 @@
-"""What the chain hands out: blocks and transactions as they are stored, candidates, and the result of a commit."""
+"""What the chain hands out: stored blocks and transactions, candidates, and the result of a commit."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class BlockRecord:
     chain_work: int
     """Sum of the work of the block and all its ancestors."""
     arrival: int
-    """Place in the order in which this node finished verifying; genesis has 0. Ties of chain work go to the lower."""
+    """Place in the order in which this node finished verifying; ties of chain work go to the lower."""
     transaction_count: int
     """Transfers of the block."""
     fees: int
     """Sum of their fees."""
     witness_id: Hash32 | None
-    """Id of the witness that this node serves: what an active child committed to, else the first that verified."""
+    """Id of the witness that this node serves; an active child's commitment decides. None for genesis."""
     train_correct: int | None
     """Its count of right train records; None for genesis."""
     eval_correct: int | None
@@ -81,7 +81,7 @@ class Candidate:
     chain_work: int
     """The parent's chain work plus its own."""
     needs_witness: Hash32 | None
-    """The committed witness of the parent where this node never verified it; None where nothing is wanting."""
+    """The committed witness of the parent where this node never verified it, else None."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Ed25519 by the cryptography package, behind the key rules that consensus.keys owns.
 
-The package's verification is RFC 8032 §5.1.7 without cofactor: it encodes [S]B - [k]A and compares it with R byte
-for byte. It takes keys of small order, so callers run `consensus.keys.check_sender_key` first.
+The package's verification is RFC 8032 §5.1.7 without cofactor: it encodes [S]B - [k]A and compares it with R
+byte for byte. It takes keys of small order, so callers run `consensus.keys.check_sender_key` first.
 """
 
 from __future__ import annotations
