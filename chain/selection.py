@@ -49,8 +49,8 @@ def select_entries(
 ) -> list[SignedTransfer]:
     """Transfers that are valid in the order returned, in a block that credits `matured` first.
 
-    `queues` holds each sender's entries by rising nonce, `accounts` every sender's account. The dearest head of
-    any queue goes first; a head that cannot be paid yet waits for a credit within the same block.
+    `queues` holds each sender's entries by rising nonce, `accounts` every sender's account. The dearest head
+    of all queues goes first; one that cannot be paid yet waits for a credit within the same block.
     """
     state = dict(accounts)
 
