@@ -5,6 +5,7 @@ Built as responses rather than raised, so that the routes answer alike in the se
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -31,7 +32,9 @@ class ProblemResponse(JSONResponse):
     media_type = "application/problem+json"
 
 
-def build_problem(status: HTTPStatus, code: str, detail: str) -> ProblemResponse:
+def build_problem(
+    status: HTTPStatus, code: str, detail: str, headers: Mapping[str, str] | None = None
+) -> ProblemResponse:
     """The response of a refusal; 503 names a time to come back."""
     body = {
         "type": "about:blank",
@@ -40,8 +43,8 @@ def build_problem(status: HTTPStatus, code: str, detail: str) -> ProblemResponse
         "code": code,
         "detail": detail,
     }
-    is_temporary = status is HTTPStatus.SERVICE_UNAVAILABLE
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if is_temporary else None
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return ProblemResponse(body, status, headers)
 
 

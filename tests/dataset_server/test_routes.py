@@ -99,6 +99,13 @@ async def test_rejects_a_path_to_nothing(http: httpx.AsyncClient, path: str) -> 
     _check_problem(await http.get(path), 404, "not-found")
 
 
+async def test_rejects_another_route(http: httpx.AsyncClient) -> None:
+    _check_problem(await http.get("/v1/blocks"), 404, "not-found")
+    answer = await http.post(MANIFEST_PATH)
+    _check_problem(answer, 405, "method-not-allowed")
+    assert "GET" in answer.headers["Allow"]
+
+
 async def test_says_that_a_chunk_is_missing(http: httpx.AsyncClient, tmp_path: Path) -> None:
     get_chunk_path(tmp_path, DATASET_ID, ChunkKey("train", 2)).write_bytes(b"damaged")
     answer = await http.get(f"{MANIFEST_PATH}/train/2")
