@@ -59,7 +59,7 @@ MAX_URL_CHARACTERS = 256
 """Length of a URL."""
 
 MAX_CLAIMED_HEADERS = 20_000
-"""Unverified headers kept of one peer, about 8 MB; no branch that forked off deeper than this can win here."""
+"""Unverified headers kept of one peer, about 10 MB. No branch that forked off deeper can win here."""
 MAX_SIDE_EVALUATIONS = MAX_CLAIMED_HEADERS
 """Blocks of one peer evaluated in a row without moving the tip."""
 MAX_SESSIONS = 256
@@ -86,7 +86,7 @@ def build_limits(block: BlockLimits) -> LimitTable:
     # A peer on a line of 64 KiB/s may still send the longest block.
     block_seconds = 10.0 + block_bytes / 65_536
     row = MessageLimits
-    #                                    request bytes                     answer bytes                      /s   burst  at once  s
+    # request bytes, answer bytes, requests a second, burst, in flight, seconds to answer
     return {
         Message.HANDSHAKE: row(1_024, 1_024, 2.0, 60, 4, 5.0),
         Message.HEADERS: row(8_192, MAX_HEADERS * HEADER_BYTES, 20.0, 100, 2, 15.0),
