@@ -217,7 +217,7 @@ class Chain:
         missing = _get_missing_witness(view, header, parent)
         if missing is not None and given is None:
             raise NotYet(Code.MISSING_PARENT_WITNESS, missing.hex())
-        check_parent_witness(header, parent.header, header.parent_witness)
+        check_parent_witness(header, parent.header, verifies=True)
         if missing is not None and given is not None:
             write_witness(view.connection, parent.arrival, given)
 

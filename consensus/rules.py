@@ -17,7 +17,7 @@ from consensus.difficulty import (
     compute_earliest_timestamp,
     compute_latest_timestamp,
 )
-from consensus.encoding import ZERO_HASH, Hash32
+from consensus.encoding import ZERO_HASH
 from consensus.errors import BadDelivery, Code, NotYet, RuleViolation
 from consensus.keys import VerifySignature
 from consensus.ledger import Payout, compute_fees, compute_reward
@@ -101,18 +101,19 @@ def check_transfer_forms(transfers: Sequence[SignedTransfer], verify_signature: 
         check_transfer_form(signed, verify_signature)
 
 
-def check_parent_witness(header: Header, parent: Header, verified: Hash32 | None) -> None:
+def check_parent_witness(header: Header, parent: Header, verifies: bool | None) -> None:
     """Whether the header commits to a witness of its parent that verifies.
 
-    `verified` is the id of the witness found to verify for that commitment, None where it could not be had.
-    Raises RuleViolation(WRONG_PARENT_WITNESS) or NotYet(MISSING_PARENT_WITNESS).
+    `verifies` says whether the very witness that the header names does; None where it could not be had. Above
+    genesis the header names none, and it is not looked at. Raises RuleViolation(WRONG_PARENT_WITNESS) or
+    NotYet(MISSING_PARENT_WITNESS).
     """
     if parent.height == 0:
         if header.parent_witness != ZERO_HASH:
             raise RuleViolation(Code.WRONG_PARENT_WITNESS, "genesis has no witness")
-    elif verified is None:
+    elif verifies is None:
         raise NotYet(Code.MISSING_PARENT_WITNESS, header.parent_witness.hex())
-    elif verified != header.parent_witness:
+    elif not verifies:
         raise RuleViolation(Code.WRONG_PARENT_WITNESS, header.parent_witness.hex())
 
 
