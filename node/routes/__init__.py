@@ -1,0 +1,1 @@
+"""The routes of the REST interface, a file per subject."""
