@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, exists, func, not_, select
 
 from chain.engines import build_inspector, take_process_lock
 from chain.errors import StoreError
@@ -40,8 +40,12 @@ def check_database(path: Path, spec: ChainSpec) -> list[str]:
             return [f"schema {revision}, this release writes {get_newest_revision()}"]
         if connection.execute(select(chain.c.params)).scalar_one_or_none() != spec.params_bytes:
             return ["the database holds another chain"]
-        # What follows trusts the tables to hang together.
-        return [*_check_file(connection)] or [*_check_blocks(connection, spec), *_check_tip(connection, spec)]
+        # Each step trusts what the one before it has found sound.
+        return (
+            [*_check_file(connection)]
+            or [*_check_tree(connection)]
+            or [*_check_blocks(connection, spec), *_check_accounts(connection, spec)]
+        )
 
 
 def upgrade_database(path: Path) -> str:
@@ -66,6 +70,28 @@ def _check_file(connection: Connection) -> Iterator[str]:
             yield f"the file is damaged: {line}"
     for table, row, *_ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
         yield f"row {row} of {table} belongs to no block"
+
+
+def _check_tree(connection: Connection) -> Iterator[str]:
+    """Whether every block stands on its parent, and the active ones lead from genesis to the fork choice."""
+    parent = blocks.alias("parent")
+    sound = exists().where(
+        parent.c.block_id == blocks.c.parent,
+        parent.c.arrival < blocks.c.arrival,
+        parent.c.height == blocks.c.height - 1,
+        parent.c.active | not_(blocks.c.active),
+    )
+    query = select(blocks.c.block_id).where(blocks.c.arrival > 0, ~sound)
+    for block_id in connection.execute(query).scalars():
+        yield f"block {block_id.hex()}: the parent is not stored before it, or not active as it is"
+    best = connection.execute(
+        select(blocks).order_by(blocks.c.chain_work.desc(), blocks.c.arrival).limit(1)
+    ).one_or_none()
+    active = select(func.count(), func.max(blocks.c.height)).where(blocks.c.active)
+    if best is None:
+        yield "there is no block, not even genesis"
+    elif not best.active or tuple(connection.execute(active).one()) != (best.height + 1, best.height):
+        yield f"the tip is not {best.block_id.hex()}, which has the most work and came first"
 
 
 def _check_blocks(connection: Connection, spec: ChainSpec) -> Iterator[str]:
@@ -96,11 +122,9 @@ def _check_block(
             yield "not the chain's genesis"
         return
     parent = view.get_block(header.parent)
-    if parent is None or parent.arrival >= record.arrival:
-        yield "the parent is not stored before it"
+    if parent is None:
+        yield "the header names another parent"
         return
-    if record.active and not parent.active:
-        yield "active on a parent that is not"
     yield from _check_work(view, record, parent)
     yield from _check_contents(view, record)
     yield from _check_witnesses(view, record, parent)
@@ -172,21 +196,8 @@ def _check_witnesses(view: View, record: BlockRecord, parent: BlockRecord) -> It
         yield "its parent serves another witness than the one that it commits to"
 
 
-def _check_tip(connection: Connection, spec: ChainSpec) -> Iterator[str]:
-    """The tip by the fork choice, and the accounts as the replay of the active chain leaves them."""
-    best = select(blocks).order_by(blocks.c.chain_work.desc(), blocks.c.arrival).limit(1)
-    tip = connection.execute(best).one()
-    active = connection.execute(
-        select(func.count(), func.max(blocks.c.height)).select_from(blocks).where(blocks.c.active)
-    ).one()
-    if not tip.active or tuple(active) != (tip.height + 1, tip.height):
-        yield f"the tip is not {tip.block_id.hex()}, which has the most work and came first"
-        return
-    yield from _check_accounts(connection, spec)
-
-
 def _check_accounts(connection: Connection, spec: ChainSpec) -> Iterator[str]:
-    """Every change begins where the one before it ended, genesis first, and the last ones are the accounts."""
+    """Every change begins where the one before it ended, genesis first; the last ones are the accounts."""
     replayed = dict(spec.genesis_accounts)
     query = select(account_changes).join(blocks, blocks.c.arrival == account_changes.c.block)
     for row in connection.execute(query.where(blocks.c.active).order_by(account_changes.c.height)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, exists, select
+from sqlalchemy import ColumnElement, Connection, Select, exists, func, select
 
 from chain.branches import get_accounts_at, get_branch, get_tip_accounts
 from chain.ledger import get_matured_payout
@@ -197,9 +197,7 @@ class View:
         From height 1 where it names none.
         """
         named = blocks.c.active & blocks.c.block_id.in_(list(locator))
-        common = self.connection.execute(
-            select(blocks.c.height).where(named).order_by(blocks.c.height.desc()).limit(1)
-        ).scalar()
+        common = self.connection.execute(select(func.max(blocks.c.height)).where(named)).scalar()
         query = (
             select(blocks.c.header)
             .where(blocks.c.active, blocks.c.height > (common or 0))

@@ -20,15 +20,18 @@ from chain.keys import SigningKey
 from chain.records import Commit
 from chain.signatures import verify_signature
 from chain.store import Store, open_store
-from consensus.block import HEADER_VERSION, Block, Header, Witness, encode_block
+from consensus.block import HEADER_VERSION, Block, Header, Witness, encode_block, encode_header
 from consensus.dataset import Dataset, decode_dataset, describe_dataset, encode_split
 from consensus.difficulty import compute_difficulty, get_required_rung
 from consensus.encoding import ZERO_HASH, Hash32
-from consensus.network import NetworkSpec
+from consensus.ledger import Account, apply_transfers
+from consensus.network import NetworkSpec, count_correct
 from consensus.params import ChainParams, ChainSpec
-from consensus.solution import compute_solution_bytes
+from consensus.rules import compute_payout
+from consensus.solution import Solution, assemble_network, compute_solution_bytes, encode_solution
 from consensus.task import Rung, Task
 from consensus.transaction import TRANSFER_VERSION, SignedTransfer, Transfer, compute_transactions_root
+from consensus.watermark import derive_watermark
 
 NETWORK = NetworkSpec(c=1, h=4, w=4, classes=2, blocks=1, filters=4, hidden=64)
 N_TRAIN, N_EVAL = 24, 12
@@ -166,6 +169,25 @@ def build_witness(spec: ChainSpec, rung: Rung, mark: bytes = DUMMY_MARK) -> Witn
     return Witness(rung.min_train_correct, rung.min_eval_correct, mark.ljust(length, b"\0"))
 
 
+def solve_witness(spec: ChainSpec, header: Header, rung: Rung) -> Witness:
+    """A real witness that the normative evaluator accepts: free weights drawn until the rung is met."""
+    dataset, task = build_dataset(), spec.task
+    watermark = derive_watermark(encode_header(header), NETWORK.weight_count, task.compute_frozen_count(rung))
+    random = np.random.default_rng(int.from_bytes(header.block_id[:8], "little"))
+    outputs = NETWORK.normalised_outputs
+    while True:
+        solution = Solution(
+            free=random.integers(-127, 128, NETWORK.weight_count - len(watermark.indices), dtype=np.int8),
+            multipliers=tuple(np.full(count, 2**13, dtype=np.uint32) for count in outputs),
+            offsets=tuple(np.zeros(count, dtype=np.int64) for count in outputs),
+            bias=np.zeros(NETWORK.classes, dtype=np.int32),
+        )
+        network = assemble_network(NETWORK, watermark, solution)
+        train, right = (count_correct(network, s.pixels, s.labels) for s in (dataset.train, dataset.eval))
+        if train >= rung.min_train_correct and right >= rung.min_eval_correct:
+            return Witness(train, right, encode_solution(solution))
+
+
 def finish_block(
     spec: ChainSpec,
     parent: BuiltBlock,
@@ -210,6 +232,24 @@ def mine_blocks(spec: ChainSpec, parent: BuiltBlock, count: int, **options: Any)
     for _ in range(count):
         mined.append(mine_block(spec, mined[-1] if mined else parent, **options))
     return mined
+
+
+def replay_accounts(spec: ChainSpec, block: BuiltBlock) -> dict[bytes, Account]:
+    """The accounts after a block by replaying its branch from genesis; empty ones left out."""
+    branch = block.list_branch()
+    accounts = dict(spec.genesis_accounts)
+
+    def get_account(key: bytes) -> Account:
+        return accounts.get(key, Account())
+
+    for built in branch:
+        mature_height = built.height - spec.params.maturity
+        matured = None
+        if mature_height >= 1:
+            earner = branch[mature_height - 1].block
+            matured = compute_payout(spec.params, earner.header, earner.transfers)
+        accounts.update(apply_transfers(get_account, matured, built.block.transfers, spec.chain_id))
+    return {key: account for key, account in accounts.items() if account != Account()}
 
 
 def build_transfer(

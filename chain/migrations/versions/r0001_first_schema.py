@@ -62,7 +62,7 @@ def _create_blocks() -> None:
         "blocks",
         ["height"],
         unique=True,
-        sqlite_where=sa.text("active"),
+        sqlite_where=sa.text("active = 1"),
         postgresql_where=sa.text("active"),
     )
 
