@@ -140,8 +140,12 @@ class PeerNetwork:
         self._connections.retry_all()
 
     def announce_block(self, block_id: Hash32) -> None:
-        """Tell peers that do not have it yet of a block verified here."""
-        self._relay.announce_block(block_id)
+        """Tell peers that do not have it yet of a new tip; of other blocks there is nothing to tell.
+
+        Peers follow each other's active chains, so a block on a side branch would not be asked for.
+        """
+        if block_id == self._chain.tip.block_id:
+            self._relay.announce_block(block_id)
 
     def announce_transaction(self, tx_id: Hash32) -> None:
         """Send peers that do not have it yet a transfer of the mempool."""
