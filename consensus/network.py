@@ -164,19 +164,22 @@ def count_correct(
 
 def compute_logits(network: IntegerNetwork, pixels: npt.NDArray[np.uint8]) -> Int64Array:
     """int64[n, classes] logits of uint8[n, c, h, w] pixels, exactly."""
+    *normalised, last = network.spec.layers
     activations: Int64Array = (pixels >> 1).astype(np.int64)
-    for index, layer in enumerate(network.spec.layers):
-        weights = network.weights[layer.start : layer.stop].reshape(layer.shape).astype(np.int64)
-        if layer.kind == "convolution":
-            sums = _convolve(activations, weights)
-        else:
-            sums = activations.reshape(len(activations), -1) @ weights.T
-        if layer.kind == "logits":
-            return sums + network.bias.astype(np.int64)
+    for index, layer in enumerate(normalised):
+        sums = _sum_inputs(network, layer, activations)
         activations = _normalise(sums, network.multipliers[index], network.offsets[index])
         if layer.pooled:
             activations = _max_pool(activations)
-    raise AssertionError("a network ends in its logits")
+    return _sum_inputs(network, last, activations) + network.bias.astype(np.int64)
+
+
+def _sum_inputs(network: IntegerNetwork, layer: Layer, activations: Int64Array) -> Int64Array:
+    """Σ w·a for every output of a layer."""
+    weights = network.weights[layer.start : layer.stop].reshape(layer.shape).astype(np.int64)
+    if layer.kind == "convolution":
+        return _convolve(activations, weights)
+    return activations.reshape(len(activations), -1) @ weights.T
 
 
 def _convolve(activations: Int64Array, weights: Int64Array) -> Int64Array:

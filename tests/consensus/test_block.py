@@ -23,7 +23,7 @@ from consensus.block import (
 from consensus.encoding import U64_MAX, compute_tagged_hash
 from consensus.errors import BadDelivery, Code
 from consensus.transaction import encode_signed
-from tests.consensus.golden import get_golden
+from tests.consensus.golden import get_golden, one_field
 
 HEADER = Header(
     version=1,
@@ -59,7 +59,7 @@ def test_the_layout_is_the_texts() -> None:
     assert (encode_header(HEADER), len(header)) == (header, HEADER_BYTES)
     assert HEADER_BYTES == 190
     assert encode_witness(WITNESS) == witness
-    assert RAW == header + struct.pack("<I", 2) + transfers + witness
+    assert header + struct.pack("<I", 2) + transfers + witness == RAW
     assert len(RAW) == LIMITS.max_block_bytes
 
 
@@ -136,14 +136,14 @@ def test_rejects_a_header_of_another_length(change: int) -> None:
 def test_rejects_encoding_a_hash_of_another_length(field: str) -> None:
     for size in (31, 33):
         with pytest.raises(ValueError, match="32 bytes"):
-            encode_header(replace(HEADER, **{field: bytes(size)}))
+            encode_header(replace(HEADER, **one_field(field, bytes(size))))
 
 
 @pytest.mark.parametrize("field", ["version", "height", "timestamp", "difficulty", "nonce"])
 def test_rejects_encoding_a_number_out_of_range(field: str) -> None:
     for value in (-1, U64_MAX + 1):
         with pytest.raises(ValueError, match="out of range"):
-            encode_header(replace(HEADER, **{field: value}))
+            encode_header(replace(HEADER, **one_field(field, value)))
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_the_layout_is_the_texts() -> None:
 
 
 def test_a_record_is_its_label_and_its_pixels_by_channel_row_and_column() -> None:
-    assert TRAIN == bytes([0, *range(12), 2, *range(12, 24), 1, *range(24, 36)])
+    assert bytes([0, *range(12), 2, *range(12, 24), 1, *range(24, 36)]) == TRAIN
 
 
 def test_decoding_gives_back_labels_and_pixels() -> None:

@@ -35,7 +35,7 @@ def test_what_is_packed_is_read_back(small: int, middle: bytes, large: int) -> N
     [(2**16, bytes(32), 0), (-1, bytes(32), 0), (0, bytes(31), 0), (0, bytes(33), 0), (0, bytes(32), 2**64)],
 )
 def test_rejects_packing_what_does_not_fit(values: tuple[int, bytes, int]) -> None:
-    with pytest.raises(ValueError, match="32 bytes|out of range"):
+    with pytest.raises(ValueError, match=r"32 bytes|out of range"):
         pack(LAYOUT, *values)
 
 

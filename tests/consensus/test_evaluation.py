@@ -13,7 +13,7 @@ from consensus.evaluation import NormativeWorkVerifier, rebuild_network
 from consensus.network import compute_logits
 from consensus.task import Rung
 from node.dev_chain import shift_bias
-from tests.consensus.golden import get_golden, get_places, get_required
+from tests.consensus.golden import get_golden, get_places, get_required, one_field
 
 GOLDEN = get_golden()
 TASK = GOLDEN.spec.task
@@ -77,7 +77,8 @@ def test_rejects_a_claim_that_only_the_last_record_falsifies(split: str) -> None
 def test_a_network_serves_no_other_header(field: str) -> None:
     rung, header, witness = get_last()
     value = header.nonce - 1 if field == "nonce" else header.timestamp + 1
-    other = replace(header, **{field: value if field in ("nonce", "timestamp") else b"\x77" * 32})
+    changes = one_field(field, value if field in ("nonce", "timestamp") else b"\x77" * 32)
+    other = replace(header, **changes)
     assert get_refusal(rung, other, witness) in (Code.WRONG_TRAIN_COUNT, Code.WRONG_EVAL_COUNT)
 
 
@@ -95,7 +96,7 @@ def test_rejects_a_malformed_solution_before_it_counts() -> None:
 
 
 def test_a_solution_of_zeros_says_the_lowest_class_to_everything() -> None:
-    """M, B and bias of 0 make all logits equal under any watermark: nothing but its counts can refuse that."""
+    """M, B and bias of 0 make all logits equal under any watermark: its counts alone can refuse that."""
     rung, header, witness = get_last()
     train, right = (int(np.sum(split.labels == 0)) for split in (GOLDEN.dataset.train, GOLDEN.dataset.eval))
     silent = bytes(len(witness.solution))

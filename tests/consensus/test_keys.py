@@ -13,6 +13,7 @@ from consensus.errors import Code, RuleViolation
 from consensus.keys import GROUP_ORDER, check_sender_key, is_canonical_scalar
 from consensus.transaction import SignedTransfer, Transfer, check_transfer_form, compute_signing_hash
 from tests.consensus import edwards
+from tests.consensus.golden import one_field
 
 # Seed, public key, message and signature of RFC 8032 §7.1, tests 1 to 3.
 RFC_8032 = [
@@ -177,6 +178,6 @@ def test_a_signature_covers_every_field(field: str) -> None:
     value = b"\x01" * 32 if field in ("chain_id", "recipient") else getattr(transfer, field) + 1
     with pytest.raises(RuleViolation) as caught:
         check_transfer_form(
-            SignedTransfer(replace(transfer, **{field: value}), SIGNATURE), verify_signature
+            SignedTransfer(replace(transfer, **one_field(field, value)), SIGNATURE), verify_signature
         )
     assert caught.value.code is Code.BAD_SIGNATURE

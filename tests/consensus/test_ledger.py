@@ -97,7 +97,9 @@ def test_accepts_the_whole_balance() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from([A, B, C]), st.sampled_from([A, B, C]), st.integers(0, 40), st.integers(0, 5)),
+        st.tuples(
+            st.sampled_from([A, B, C]), st.sampled_from([A, B, C]), st.integers(0, 40), st.integers(0, 5)
+        ),
         max_size=12,
     )
 )

@@ -89,9 +89,7 @@ INVALID = {
     "work repeated": with_works(1_000, 1_000),
     "work falling": with_works(1_500, 1_000),
     "work more than doubled": with_works(1_000, 2_001),
-    "frozen below a tenth": replace(
-        with_rung(0, frozen=999), network=replace(TASK.network, hidden=2_000)
-    ),
+    "frozen below a tenth": replace(with_rung(0, frozen=999), network=replace(TASK.network, hidden=2_000)),
     "frozen above 9,990": with_rung(0, frozen=9_991),
     "frozen_count 1,023": with_rung(0, frozen=4_793),
     "train target above 99 %": with_rung(3, min_train_correct=238),
@@ -104,7 +102,6 @@ def test_rejects_a_task_that_breaks_a_rule(task: Task) -> None:
     with pytest.raises(RuleViolation) as caught:
         check_task(task, DATASET)
     assert caught.value.code is Code.BAD_TASK
-
 
 
 @pytest.mark.parametrize("field", ["c", "h", "w", "classes"])

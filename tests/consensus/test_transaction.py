@@ -24,6 +24,7 @@ from consensus.transaction import (
     encode_transfer,
 )
 from node.dev_chain import ALICE
+from tests.consensus.golden import one_field
 
 TRANSFER = Transfer(1, b"\x01" * 32, ALICE.public, b"\x03" * 32, amount=4, fee=5, nonce=U64_MAX)
 SIGNED = ALICE.sign_transfer(TRANSFER)
@@ -39,7 +40,9 @@ def test_the_layout_is_the_texts() -> None:
 
 
 def test_ids_and_signing_hash_have_their_own_tags() -> None:
-    assert compute_signing_hash(TRANSFER) == compute_tagged_hash("FreezeNet/1/sign", encode_transfer(TRANSFER))
+    assert compute_signing_hash(TRANSFER) == compute_tagged_hash(
+        "FreezeNet/1/sign", encode_transfer(TRANSFER)
+    )
     assert SIGNED.tx_id == compute_tagged_hash("FreezeNet/1/transaction", encode_signed(SIGNED))
 
 
@@ -78,14 +81,14 @@ def test_rejects_another_length(change: int) -> None:
 def test_rejects_encoding_a_key_of_another_length(field: str) -> None:
     for size in (31, 33):
         with pytest.raises(ValueError, match="32 bytes"):
-            encode_transfer(replace(TRANSFER, **{field: bytes(size)}))
+            encode_transfer(replace(TRANSFER, **one_field(field, bytes(size))))
 
 
 @pytest.mark.parametrize("field", ["version", "amount", "fee", "nonce"])
 def test_rejects_encoding_a_number_out_of_range(field: str) -> None:
     for value in (-1, U64_MAX + 1):
         with pytest.raises(ValueError, match="out of range"):
-            encode_transfer(replace(TRANSFER, **{field: value}))
+            encode_transfer(replace(TRANSFER, **one_field(field, value)))
 
 
 def test_rejects_encoding_a_signature_of_another_length() -> None:
