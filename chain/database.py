@@ -105,7 +105,7 @@ def _check_blocks(connection: Connection, spec: ChainSpec) -> Iterator[str]:
             columns = (row.block_id, row.parent, row.height, row.miner)
             for problem in _check_block(view, record, columns, expected):
                 yield f"block {row.block_id.hex()}: {problem}"
-        except (ConsensusError, ValueError) as error:
+        except (ConsensusError, ValueError, TypeError) as error:
             yield f"block {row.block_id.hex()}: {error}"
 
 

@@ -161,9 +161,13 @@ class Mempool:
             for sender, queue in queues.items()
             for entry in self._keep_valid(queue, accounts[sender])
         }
-        room = self._limits.max_count - len(kept & self._entries.keys())
-        added = [entry for entry in fresh if entry.tx_id in kept][: max(0, room)]
-        self._change([entry for entry in self._entries.values() if entry.tx_id not in kept], added)
+        waiting = [entry for entry in self._entries.values() if entry.tx_id in kept]
+        added = [entry for entry in fresh if entry.tx_id in kept]
+        fitting = {entry.tx_id for entry in [*waiting, *added][: self._limits.max_count]}
+        self._change(
+            [entry for entry in self._entries.values() if entry.tx_id not in fitting],
+            [entry for entry in added if entry.tx_id in fitting],
+        )
 
     def _check_takeable(self, signed: SignedTransfer, account: Account) -> None:
         """Whether the sender's account and its waiting transfers allow this one."""

@@ -37,7 +37,7 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[View]:
-        """One consistent read-only snapshot; never waits for the writer. Raises StoreError.
+        """One consistent snapshot, that of its first read; never waits for the writer. Raises StoreError.
 
         Fetch what you need and leave: a snapshot held open keeps the write-ahead log from shrinking.
         """

@@ -33,7 +33,8 @@ def database(tmp_path: Path, spec: ChainSpec, genesis: BuiltBlock) -> Path:
         spec, first, [build_transfer(spec, BOB, ALICE.public, fee=3)], parent_witness=twin.witness_id
     )
     rest = mine_blocks(spec, second, 4)
-    side = mine_blocks(spec, first, 2, nonce=1)
+    side = [mine_block(spec, first, nonce=1)]
+    side.append(mine_block(spec, side[0], [build_transfer(spec, ALICE, BOB.public, nonce=1)]))
     store, chain = open_chain(tmp_path, spec)
     submit(chain, first)
     submit(chain, second, twin)
@@ -70,7 +71,9 @@ DAMAGES = {
     "served witness": "UPDATE blocks SET witness_id = randomblob(32) WHERE arrival = 6",
     "other witness": "UPDATE blocks SET witness_id = (SELECT witness_id FROM witnesses WHERE block = 1"
     " AND witness_id != (SELECT witness_id FROM blocks WHERE arrival = 1)) WHERE arrival = 1",
-    "witness": "UPDATE witnesses SET witness = x'0900000003000000' || substr(witness, 9) WHERE block = 6",
+    "witness": "UPDATE witnesses SET witness = CAST(x'0900000003000000' || substr(witness, 9) AS BLOB)"
+    " WHERE block = 6",
+    "text for bytes": "UPDATE witnesses SET witness = 'text' WHERE block = 6",
     "malformed witness": "UPDATE witnesses SET witness = x'00' WHERE block = 6",
     "claim": "UPDATE witnesses SET train_correct = 24 WHERE block = 6",
     "missing witness": "DELETE FROM witnesses WHERE block = 5",
