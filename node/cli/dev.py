@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,14 @@ def vectors(
     elif changed:
         raise CommandError(f"not as the code writes them: {', '.join(changed)} in {out}")
     typer.echo(f"{len(files)} files in {out}, {len(changed)} changed")
+
+
+@app.command()
+def openapi() -> None:
+    """Print the interface description (OpenAPI) of a node."""
+    from node.app import build_openapi
+
+    typer.echo(json.dumps(build_openapi(), indent=1))
 
 
 def _read(path: Path) -> str | None:

@@ -90,6 +90,14 @@ def _kept_handler() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_kept_handler")
+def test_the_command_prints_the_interface_description(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dev", "openapi"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["openapi"].startswith("3.")
+    assert "/v1/chain" in document["paths"]
+
+
+@pytest.mark.usefixtures("_kept_handler")
 def test_the_command_writes_checks_and_finds_a_changed_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
