@@ -21,6 +21,7 @@ from node.miner.journal import MinerStatus
 
 ID_DIGITS = 12
 _FULL_ADDRESS_COLUMNS = 118
+_BAR_COLUMNS = 8
 _STATE_STYLES = {
     ServiceState.RUNNING: "green",
     ServiceState.STARTING: "yellow",
@@ -92,19 +93,18 @@ def build_title(scene: Scene, snapshot: Snapshot, now_seconds: float, up_seconds
         title.append(" · waiting for the first block", style="yellow")
         return title
     age = max(0.0, now_seconds - snapshot.tip.timestamp)
-    title.append(f" · block {snapshot.tip.height}", style="bold green")
-    interval = scene.spec.params.target_interval
-    title.append(f" {format_duration(age)} ago, one every {interval} s wanted", style="default")
+    title.append(f" · block {snapshot.tip.height:,}", style="bold green")
+    title.append(f" {format_duration(age)} ago", style="default")
     return title
 
 
 def build_node_table(nodes: Sequence[NodeStatus]) -> Table:
     """A row a node; equal tips have equal colours, so that a fork is seen at once."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Node", no_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("Node ", no_wrap=True)
     table.add_column("State", no_wrap=True, min_width=10)
-    table.add_column("Height", justify="right")
-    table.add_column("Tip", no_wrap=True, min_width=ID_DIGITS)
+    table.add_column("Height", justify="right", min_width=8)
+    table.add_column("Tip", no_wrap=True, min_width=ID_DIGITS + 1)
     table.add_column("Peers", justify="right")
     table.add_column("Mempool", justify="right")
     tips = list(dict.fromkeys(node.tip for node in nodes if node.is_answering))
@@ -115,15 +115,15 @@ def build_node_table(nodes: Sequence[NodeStatus]) -> Table:
 
 def build_miner_table(scene: Scene, snapshot: Snapshot) -> Table:
     """A row a miner: the attempt under way, and its accuracy against both targets."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("Miner", no_wrap=True)
     table.add_column("Doing", no_wrap=True, min_width=10)
-    table.add_column("Attempt", justify="right")
-    table.add_column("For", justify="right")
-    table.add_column("Trained", width=12)
-    table.add_column("Train / target", justify="right", no_wrap=True, min_width=15)
-    table.add_column("Eval / target", justify="right", no_wrap=True, min_width=15)
-    table.add_column("Blocks", justify="right")
+    table.add_column("Block", justify="right", no_wrap=True)
+    table.add_column("Attempt", justify="right", no_wrap=True)
+    table.add_column("Trained", width=_BAR_COLUMNS)
+    table.add_column("Train % / need", justify="right", no_wrap=True, min_width=12)
+    table.add_column("Eval % / need", justify="right", no_wrap=True, min_width=12)
+    table.add_column("Won", justify="right")
     states = {service.spec.name: service.state for service in snapshot.services}
     for name, miner in snapshot.miners.items():
         table.add_row(Text(name, style="bold"), *_build_miner_cells(miner, states[name], scene.spec.dataset))
@@ -136,8 +136,8 @@ def format_block(scene: Scene, block: BlockFacts, attempts_by_parent: Mapping[st
     attempts = attempts_by_parent.get(block.parent, 0)
     parts = [
         f"block {block.height} {block.block_id[:ID_DIGITS]} by {scene.get_miner_name(block.miner)}",
-        f"train {_format_pair(block.train_correct, rung.min_train_correct, dataset.n_train)}",
-        f"eval {_format_pair(block.eval_correct, rung.min_eval_correct, dataset.n_eval)}",
+        f"train {_format_pair(block.train_correct, rung.min_train_correct, dataset.n_train)} %",
+        f"eval {_format_pair(block.eval_correct, rung.min_eval_correct, dataset.n_eval)} %",
         f"{rung.frozen / 100:g} % frozen",
         _format_count(attempts, "attempt"),
         f"{block.seconds} s",
@@ -192,9 +192,9 @@ def _build_miner_cells(
         return doing, "", "", "", "", "", str(miner.accepted)
     return (
         doing,
+        f"{miner.height:,}",
         f"{miner.attempt:,}",
-        f"block {miner.height:,}",
-        ProgressBar(total=max(1, miner.total_samples), completed=miner.samples, width=12),
+        ProgressBar(total=max(1, miner.total_samples), completed=miner.samples, width=_BAR_COLUMNS),
         _build_accuracy(miner.train_correct, miner.train_target, dataset.n_train),
         _build_accuracy(miner.eval_correct, miner.eval_target, dataset.n_eval),
         str(miner.accepted),
@@ -203,13 +203,13 @@ def _build_miner_cells(
 
 def _build_accuracy(correct: int, target: int, records: int) -> Text:
     if not correct:
-        return Text(f"– / {100 * target / records:.1f} %", style="dim")
+        return Text(f"– / {100 * target / records:.1f}", style="dim")
     style = "bold green" if correct >= target else "default"
     return Text(_format_pair(correct, target, records), style=style)
 
 
 def _format_pair(correct: int, target: int, records: int) -> str:
-    return f"{100 * correct / records:.1f} / {100 * target / records:.1f} %"
+    return f"{100 * correct / records:.1f} / {100 * target / records:.1f}"
 
 
 def _format_count(number: int, noun: str) -> str:
