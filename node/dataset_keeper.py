@@ -33,6 +33,7 @@ class DatasetKeeper:
         list_sources: Callable[[], Sequence[str]],
         pool: VerificationPool | None,
         transport: Callable[[], httpx.AsyncBaseTransport],
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         """`pool` is started as soon as the dataset is whole; None where nothing waits for it."""
         self.store = store
@@ -40,6 +41,7 @@ class DatasetKeeper:
         self._list_sources = list_sources
         self._pool = pool
         self._transport = transport
+        self._retry_seconds = retry_seconds
         self._is_complete = False
 
     @property
@@ -49,7 +51,7 @@ class DatasetKeeper:
 
     async def run(self) -> None:
         """Return once the dataset is whole and the pool runs; until then try again, ever more slowly."""
-        delay = RETRY_SECONDS
+        delay = self._retry_seconds
         while not await self._try():
             await asyncio.sleep(delay)
             delay = min(2 * delay, MAX_RETRY_SECONDS)

@@ -33,6 +33,7 @@ class EventBus:
     def __init__(self, epoch: str, capacity: int = CAPACITY) -> None:
         """`epoch` tells this feed from that of an earlier process."""
         self.epoch = epoch
+        self.capacity = capacity
         self._events: deque[Event] = deque(maxlen=capacity)
         self._serial = 0
         self._is_closed = False
@@ -48,6 +49,11 @@ class EventBus:
     def is_closed(self) -> bool:
         """Whether the node is stopping: readers leave."""
         return self._is_closed
+
+    @property
+    def has_readers(self) -> bool:
+        """Whether anybody waits for the next event."""
+        return bool(self._sleepers)
 
     def publish(self, kind: EventKind, data: dict[str, Any]) -> None:
         """Append an event and wake every reader."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, PlainSerializer, StringConstraints
+from pydantic import AfterValidator, PlainSerializer, StringConstraints, ValidationInfo
 from pydantic.functional_validators import BeforeValidator
 from pydantic.json_schema import WithJsonSchema
 
@@ -29,8 +29,9 @@ def _require_bytes(value: object, length: int) -> bytes:
     return bytes.fromhex(text)
 
 
-def _require_decimal(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
+def _require_decimal(value: object, info: ValidationInfo) -> int:
+    # Numbers are for our own code; in JSON, readers that know floats alone would round them.
+    if isinstance(value, int) and info.mode == "python":
         return value
     text = value if isinstance(value, str) else ""
     is_canonical = text.isascii() and text.isdigit() and len(text) <= 100 and text == str(int(text))

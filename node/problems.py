@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from chain.errors import PoolCode, PoolRefusal
+from chain.errors import PoolCode, PoolRefusal, StoreError
 from consensus.errors import Code, ConsensusError, Outcome
 from node.submissions import TooManySubmissions
 from node.verification import EvaluatorUnavailable
@@ -42,6 +42,7 @@ class ApiCode(Enum):
     INTERNAL = ("internal", 500, "the node failed; its log says why")
     CANNOT_EVALUATE = ("cannot-evaluate", 503, "the node's verification workers do not run")
     DATASET_MISSING = ("dataset-missing", 503, "the node does not have its dataset yet and evaluates nothing")
+    STORAGE_FAILED = ("storage-failed", 503, "the node's database failed, and the node stops")
     SHUTTING_DOWN = ("shutting-down", 503, "the node is stopping")
 
     def __init__(self, text: str, status: int, when: str) -> None:
@@ -111,6 +112,7 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(PoolRefusal, _answer_pool_refusal)
     app.add_exception_handler(TooManySubmissions, _answer_too_many)
     app.add_exception_handler(EvaluatorUnavailable, _answer_unavailable)
+    app.add_exception_handler(StoreError, _answer_store_error)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(Exception, _answer_failure)
@@ -142,6 +144,12 @@ def _answer_too_many(request: Request, _error: Exception) -> JSONResponse:
 
 def _answer_unavailable(request: Request, error: Exception) -> JSONResponse:
     return _answer_api_error(request, ApiError(ApiCode.CANNOT_EVALUATE, str(error)))
+
+
+def _answer_store_error(request: Request, error: Exception) -> JSONResponse:
+    # The operator reads the path and the reason in the log; a client has no use for them.
+    request.app.state.runtime.fail(error)
+    return _answer_api_error(request, ApiError(ApiCode.STORAGE_FAILED))
 
 
 def _answer_validation_error(_request: Request, error: Exception) -> JSONResponse:

@@ -162,7 +162,7 @@ class NodeRuntime:
             lambda *question: self.network.find_witness(*question),
             self.metrics.registry,
         )
-        self.submissions = SubmissionDesk(self.importer)
+        self.submissions = SubmissionDesk(self.importer, self.metrics, self.fail)
 
     def _wire_network(self, make_transport: MakeTransport, random: random_module.Random) -> None:
         settings = self.settings

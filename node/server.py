@@ -9,6 +9,8 @@ import time
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
+from uvicorn.config import LifespanType
 
 from consensus.params import ChainSpec
 from node.app import build_app
@@ -24,7 +26,7 @@ def run_node(settings: NodeSettings, spec: ChainSpec, listener: socket.socket) -
     Raises StoreError and DataDirectoryError where the node cannot begin, and whatever made it stop by itself.
     """
     runtime = NodeRuntime(settings, spec, clock=time.time, random=random.SystemRandom())
-    NodeServer(runtime).run(sockets=[listener])
+    NodeServer(runtime, build_app(runtime)).run(sockets=[listener])
     if runtime.failure is not None:
         raise runtime.failure
 
@@ -32,11 +34,11 @@ def run_node(settings: NodeSettings, spec: ChainSpec, listener: socket.socket) -
 class NodeServer(uvicorn.Server):
     """uvicorn, which sends streams home before it waits for them, and raises no signal at its end."""
 
-    def __init__(self, runtime: NodeRuntime) -> None:
+    def __init__(self, runtime: NodeRuntime, app: FastAPI, lifespan: LifespanType = "on") -> None:
         super().__init__(
             uvicorn.Config(
-                build_app(runtime),
-                lifespan="on",
+                app,
+                lifespan=lifespan,
                 log_config=None,
                 access_log=False,
                 timeout_graceful_shutdown=GRACEFUL_SECONDS,

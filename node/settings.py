@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+_EVERYWHERE = ("0.0.0.0", "::")
+
 LogFormat = Literal["json", "text"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 UrlList = Annotated[tuple[str, ...], NoDecode]
@@ -69,8 +71,10 @@ class NodeSettings(BaseSettings):
         return url.rstrip("/")
 
     @property
-    def own_url(self) -> str:
-        """The URL under which peers reach this node."""
+    def own_url(self) -> str | None:
+        """The URL under which peers reach this node; None where it listens everywhere and was not told."""
+        if self.listen_url is None and self.host in _EVERYWHERE:
+            return None
         return self.listen_url or f"http://{format_host(self.host)}:{self.port}"
 
     @property

@@ -6,19 +6,20 @@ Owns what is remembered of background verdicts. Judging is node.importing's.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from chain.errors import StoreError
+from chain.records import Commit
 from consensus.block import HEADER_BYTES, decode_header
 from consensus.encoding import Hash32
 from consensus.errors import ConsensusError
 from node.importing import BlockImporter, Source
+from node.metrics import Metrics
 from node.verification import EvaluatorUnavailable
 
-LOG = logging.getLogger("freezenet.submissions")
 MAX_PENDING = 16
 MAX_REMEMBERED = 256
 
@@ -41,10 +42,25 @@ class SubmissionRecord:
 class SubmissionDesk:
     """Background submissions, on the event loop; the oldest verdicts are forgotten."""
 
-    def __init__(self, importer: BlockImporter) -> None:
+    def __init__(
+        self, importer: BlockImporter, metrics: Metrics, on_fatal: Callable[[BaseException], None]
+    ) -> None:
         self._importer = importer
+        self._metrics = metrics
+        self._on_fatal = on_fatal
         self._records: OrderedDict[Hash32, SubmissionRecord] = OrderedDict()
         self._tasks: dict[Hash32, asyncio.Task[None]] = {}
+
+    async def judge(self, raw: bytes, source: Source, *, dry_run: bool = False) -> Commit | None:
+        """The verdict on a block, waited for; None after a dry run, which stores nothing.
+
+        Raises ConsensusError, EvaluatorUnavailable, StoreError.
+        """
+        try:
+            return await self._importer.submit(raw, source, dry_run=dry_run)
+        except ConsensusError as error:
+            self._metrics.count_rejection(error)
+            raise
 
     def accept(self, raw: bytes, source: Source) -> SubmissionRecord:
         """Judge a block in the background; an id that is being judged already is not taken again.
@@ -59,7 +75,7 @@ class SubmissionDesk:
             raise TooManySubmissions
         record = SubmissionRecord(block_id, header.height, "pending")
         self._remember(record)
-        self._tasks[block_id] = asyncio.create_task(self._judge(record, raw, source))
+        self._tasks[block_id] = asyncio.create_task(self._judge_and_remember(record, raw, source))
         return record
 
     def get(self, block_id: Hash32) -> SubmissionRecord | None:
@@ -73,7 +89,7 @@ class SubmissionDesk:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _judge(self, record: SubmissionRecord, raw: bytes, source: Source) -> None:
+    async def _judge_and_remember(self, record: SubmissionRecord, raw: bytes, source: Source) -> None:
         try:
             verdict = await self._compute_verdict(record, raw, source)
             self._remember(verdict)
@@ -84,15 +100,16 @@ class SubmissionDesk:
         self, record: SubmissionRecord, raw: bytes, source: Source
     ) -> SubmissionRecord:
         try:
-            commit = await self._importer.submit(raw, source)
+            commit = await self.judge(raw, source)
         except ConsensusError as error:
             detail = error.detail or error.code.when
             return replace(record, status="refused", code=str(error.code), detail=detail)
         except EvaluatorUnavailable as error:
             return replace(record, status="refused", code="cannot-evaluate", detail=str(error))
         except StoreError as error:
-            LOG.error("a submitted block could not be stored: %s", error)
-            return replace(record, status="refused", code="internal", detail="the database failed")
+            self._on_fatal(error)
+            return replace(record, status="refused", code="storage-failed", detail="the database failed")
+        assert commit is not None
         return replace(record, status=commit.status)
 
     def _remember(self, record: SubmissionRecord) -> None:

@@ -111,6 +111,7 @@ def _run(settings: NodeSettings, chain: Path | None) -> None:
     from node.data_directory import init_data_directory, open_data_directory
     from node.logging import configure_logging
     from node.server import run_node
+    from node.settings import format_host
 
     with failing_in_one_line():
         spec = init_data_directory(settings, chain) if chain is not None else open_data_directory(settings)
@@ -118,7 +119,7 @@ def _run(settings: NodeSettings, chain: Path | None) -> None:
     # With port 0 the system chose; peers must learn the port that it is.
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     configure_logging(settings.log_format, settings.log_level)
-    print(f"listening on {settings.own_url}", file=sys.stderr)
+    print(f"listening on {format_host(settings.host)}:{settings.port}", file=sys.stderr)
     try:
         with listener, failing_in_one_line():
             run_node(settings, spec, listener)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse
 
 from consensus.address import decode_address
 from consensus.block import HEADER_BYTES, decode_header
-from consensus.errors import ConsensusError
 from consensus.transaction import encode_signed
 from node import models
 from node.fields import Hash
@@ -25,8 +24,6 @@ from node.submissions import SubmissionRecord
 router = APIRouter(prefix="/v1/mining", tags=["mining"])
 MAX_LONG_POLL_SECONDS = 60
 WORK_ID_PATTERN = "^[0-9a-f]{64}$"
-
-Flag = Literal[0, 1]
 
 
 @router.get("/template", dependencies=[Depends(hold_long_poll)], responses=describe_problems(429))
@@ -71,8 +68,8 @@ async def get_template(
 async def post_block(
     runtime: Runtime,
     request: Request,
-    wait: Annotated[Flag, Query(description="0: answer at once, judge in the background")] = 1,
-    dry_run: Annotated[Flag, Query(description="1: judge, store nothing")] = 0,
+    wait: Annotated[bool, Query(description="0: answer at once, judge in the background")] = True,
+    dry_run: Annotated[bool, Query(description="1: judge, store nothing")] = False,
 ) -> JSONResponse:
     """Judge a raw block (protocol §4) and make it part of the chain."""
     raw = await read_body(request, runtime.spec.limits.max_block_bytes)
@@ -82,7 +79,7 @@ async def post_block(
         record = runtime.submissions.accept(raw, source)
         answer = _describe_submission(record)
         return _answer(answer, 202, {"Location": answer.status_url})
-    verdict = await _judge(runtime, raw, source, dry_run=bool(dry_run))
+    verdict = await _judge(runtime, raw, source, dry_run=dry_run)
     return _answer(verdict, 200 if dry_run else 201)
 
 
@@ -98,11 +95,7 @@ async def get_submission(
 
 
 async def _judge(runtime: NodeRuntime, raw: bytes, source: Source, dry_run: bool) -> models.SubmittedBlock:
-    try:
-        commit = await runtime.importer.submit(raw, source, dry_run=dry_run)
-    except ConsensusError as error:
-        runtime.metrics.count_rejection(error)
-        raise
+    commit = await runtime.submissions.judge(raw, source, dry_run=dry_run)
     if commit is None:
         header = decode_header(raw[:HEADER_BYTES])
         return models.SubmittedBlock(id=header.block_id, height=header.height, status="valid")

@@ -1,0 +1,365 @@
+"""Templates, long-polls and submissions over REST."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from consensus.address import decode_address, encode_address
+from consensus.block import Header
+from consensus.encoding import ZERO_HASH
+from consensus.errors import Code
+from consensus.rules import WorkVerifier
+from consensus.task import Rung, Task
+from consensus.transaction import decode_signed, encode_signed
+from node.verification import EvaluatorUnavailable
+from tests.builders import (
+    ALICE,
+    BOB,
+    MINER,
+    BuiltBlock,
+    build_header,
+    build_transfer,
+    build_witness,
+    finish_block,
+    get_rung,
+    mine_block,
+)
+from tests.fakes import DummyWorkVerifier, build_refusal_mark
+from tests.node.rest.conftest import OCTETS, StartNode, TestNode, assert_problem
+
+ADDRESS = encode_address(MINER)
+
+
+def parse_header(fields: dict[str, Any]) -> Header:
+    return Header(
+        version=fields["version"],
+        height=fields["height"],
+        parent=bytes.fromhex(fields["parent"]),
+        parent_witness=bytes.fromhex(fields["parent_witness"]),
+        timestamp=int(fields["timestamp"]),
+        transactions_root=bytes.fromhex(fields["transactions_root"]),
+        miner=decode_address(fields["miner"]),
+        difficulty=int(fields["difficulty"]),
+        task_id=bytes.fromhex(fields["task_id"]),
+        nonce=77,
+    )
+
+
+async def get_template(node: TestNode, **query: Any) -> Any:
+    return await node.get("/v1/mining/template", address=ADDRESS, **query)
+
+
+async def post_transfer(node: TestNode, nonce: int = 0) -> bytes:
+    signed = build_transfer(node.spec, ALICE, BOB.public, nonce=nonce)
+    response = await node.client.post("/v1/transactions", content=encode_signed(signed), headers=OCTETS)
+    assert response.status_code == 201
+    return signed.tx_id
+
+
+# Templates
+
+
+async def test_a_template_becomes_a_block(node: TestNode) -> None:
+    await node.mine(2)
+    tx_id = await post_transfer(node)
+    node.clock.advance(30)
+    template = await get_template(node)
+    header = parse_header(template["header"])
+    transfers = [decode_signed(bytes.fromhex(text)) for text in template["transactions"]]
+    assert [signed.tx_id for signed in transfers] == [tx_id]
+    assert header.timestamp == int(node.clock())
+    assert header.parent_witness == node.tip.witness.witness_id
+    rung = get_rung(node.spec, node.tip, header)
+    assert template["rung"]["work"] == str(rung.work)
+    assert template["previous_work"] == "valid"
+    response = await node.submit(finish_block(node.spec, node.tip, header, transfers))
+    assert (response.status_code, response.json()["status"]) == (201, "active")
+    assert (await node.get(f"/v1/transactions/{tx_id.hex()}"))["status"] == "mined"
+
+
+async def test_the_first_template_commits_to_no_witness(node: TestNode) -> None:
+    assert (await get_template(node))["header"]["parent_witness"] == ZERO_HASH.hex()
+
+
+async def test_a_template_is_never_earlier_than_the_chain_allows(node: TestNode) -> None:
+    block = (await node.mine())[0]
+    node.clock.now_seconds = block.header.timestamp - 10
+    timestamp = int((await get_template(node))["header"]["timestamp"])
+    assert timestamp == block.header.timestamp + node.spec.params.target_interval // 4
+
+
+async def test_a_late_template_asks_for_an_eased_rung(node: TestNode) -> None:
+    node.clock.advance(20 * 20)
+    template = await get_template(node)
+    assert (template["rung"]["work"], template["header"]["difficulty"]) == ("1000", "1600")
+
+
+async def test_rejects_a_template_for_no_address(node: TestNode) -> None:
+    response = await node.client.get("/v1/mining/template", params={"address": "fz1"})
+    assert_problem(response, 400, "bad-address")
+    assert_problem(await node.client.get("/v1/mining/template"), 400, "bad-request")
+
+
+@pytest.mark.parametrize("query", [{"longpoll": "x"}, {"timeout": "61"}, {"timeout": "-1"}])
+async def test_rejects_a_long_poll_of_another_form(node: TestNode, query: dict[str, str]) -> None:
+    response = await node.client.get("/v1/mining/template", params={"address": ADDRESS} | query)
+    assert_problem(response, 400, "bad-request")
+
+
+# Long-polls
+
+
+async def test_a_long_poll_ends_when_the_tip_moves(node: TestNode) -> None:
+    work_id = (await get_template(node))["workid"]
+    poll = asyncio.create_task(get_template(node, longpoll=work_id))
+    await node.mine()
+    template = await asyncio.wait_for(poll, 10)
+    assert (template["previous_work"], template["header"]["height"]) == ("stale", 2)
+    assert template["workid"] != work_id
+
+
+async def test_a_long_poll_ends_when_transfers_come_and_the_old_work_counts(node: TestNode) -> None:
+    work_id = (await get_template(node))["workid"]
+    poll = asyncio.create_task(get_template(node, longpoll=work_id))
+    tx_id = await post_transfer(node)
+    template = await asyncio.wait_for(poll, 10)
+    assert template["previous_work"] == "valid"
+    assert [decode_signed(bytes.fromhex(text)).tx_id for text in template["transactions"]] == [tx_id]
+
+
+async def test_a_long_poll_for_work_of_the_past_answers_at_once(node: TestNode) -> None:
+    work_id = (await get_template(node))["workid"]
+    await node.mine()
+    assert (await get_template(node, longpoll=work_id))["previous_work"] == "stale"
+    assert (await get_template(node, longpoll="0" * 64))["previous_work"] == "stale"
+
+
+async def test_a_long_poll_without_news_ends_with_the_same_work(node: TestNode) -> None:
+    work_id = (await get_template(node))["workid"]
+    template = await get_template(node, longpoll=work_id, timeout=0)
+    assert (template["workid"], template["previous_work"]) == (work_id, "valid")
+
+
+async def test_a_side_block_ends_no_work(node: TestNode) -> None:
+    first, _ = await node.mine(2)
+    work_id = (await get_template(node))["workid"]
+    await node.submit(mine_block(node.spec, first, nonce=7))
+    template = await get_template(node, longpoll=work_id, timeout=0)
+    assert (template["workid"], template["previous_work"]) == (work_id, "valid")
+
+
+async def test_a_stopping_node_sends_long_polls_home(node: TestNode) -> None:
+    work_id = (await get_template(node))["workid"]
+    query = {"address": ADDRESS, "longpoll": work_id}
+    poll = asyncio.create_task(node.client.get("/v1/mining/template", params=query))
+    # The poll is waiting once it has found that there is nothing new.
+    await asyncio.wait_for(_wait_until_polled(node), 10)
+    node.runtime.begin_stop()
+    assert_problem(await asyncio.wait_for(poll, 10), 503, "shutting-down")
+
+
+async def _wait_until_polled(node: TestNode) -> None:
+    while not node.runtime.events.has_readers:
+        await asyncio.sleep(0)
+
+
+async def test_rejects_more_long_polls_than_there_are_places(node: TestNode) -> None:
+    places = node.app.state.long_poll_places
+    work_id = (await get_template(node))["workid"]
+    held = [places.hold() for _ in range(256)]
+    for place in held:
+        place.__enter__()
+    query = {"address": ADDRESS, "longpoll": work_id, "timeout": 0}
+    response = await node.client.get("/v1/mining/template", params=query)
+    assert_problem(response, 429, "too-busy")
+    assert response.headers["retry-after"] == "1"
+    held.pop().__exit__(None, None, None)
+    assert (await node.client.get("/v1/mining/template", params=query)).status_code == 200
+
+
+# Submissions
+
+
+async def test_a_valid_block_is_accepted(node: TestNode) -> None:
+    block = mine_block(node.spec, node.tip)
+    response = await node.submit(block)
+    assert response.status_code == 201
+    assert response.json() == {"id": block.block_id.hex(), "height": 1, "status": "active"}
+    assert node.verifier.checked == [block.block_id]
+    assert "freezenet_blocks_evaluated_total 1.0" in (await node.client.get("/metrics")).text
+
+
+async def test_a_dry_run_evaluates_and_stores_nothing(node: TestNode) -> None:
+    block = mine_block(node.spec, node.tip)
+    response = await node.submit(block, dry_run="1")
+    assert (response.status_code, response.json()["status"]) == (200, "valid")
+    assert node.verifier.checked == [block.block_id]
+    assert (await node.get("/v1/chain"))["height"] == 0
+    assert (await node.submit(block)).status_code == 201
+
+
+async def test_a_dry_run_tells_what_is_wrong(node: TestNode) -> None:
+    block = refused_block(node, Code.WRONG_EVAL_COUNT)
+    assert_problem(await node.submit(block, dry_run="1"), 422, "wrong-eval-count")
+
+
+async def test_a_block_can_be_judged_in_the_background(start_node: StartNode) -> None:
+    evaluator = GatedEvaluator(DummyWorkVerifier())
+    async with start_node(evaluator=evaluator) as node:
+        block = mine_block(node.spec, node.tip)
+        response = await node.submit(block, wait="0")
+        url = f"/v1/mining/blocks/{block.block_id.hex()}"
+        assert (response.status_code, response.headers["location"]) == (202, url)
+        assert response.json()["status"] == "pending"
+        again = await node.submit(block, wait="0")
+        assert (again.status_code, again.json()) == (202, response.json())
+        evaluator.gate.set()
+        verdict = await _wait_for_verdict(node, url)
+    assert (verdict["status"], verdict["code"], verdict["status_url"]) == ("active", None, url)
+
+
+async def test_a_refusal_in_the_background_is_told_later(node: TestNode) -> None:
+    block = refused_block(node, Code.WRONG_TRAIN_COUNT)
+    url = (await node.submit(block, wait="0")).json()["status_url"]
+    verdict = await _wait_for_verdict(node, url)
+    assert (verdict["status"], verdict["code"]) == ("refused", "wrong-train-count")
+    assert (
+        'freezenet_rejected_total{code="wrong-train-count"} 1.0' in (await node.client.get("/metrics")).text
+    )
+
+
+async def test_rejects_more_background_submissions_than_are_kept(start_node: StartNode) -> None:
+    async with start_node(evaluator=GatedEvaluator(DummyWorkVerifier())) as node:
+        responses = [
+            await node.submit(mine_block(node.spec, node.tip, nonce=nonce), wait="0") for nonce in range(17)
+        ]
+        assert [response.status_code for response in responses] == [202] * 16 + [429]
+        assert_problem(responses[-1], 429, "too-busy")
+
+
+async def test_rejects_an_unknown_submission(node: TestNode) -> None:
+    assert_problem(await node.client.get(f"/v1/mining/blocks/{'00' * 32}"), 404, "not-found")
+
+
+async def test_rejects_more_submissions_at_once_than_there_are_places(start_node: StartNode) -> None:
+    evaluator = GatedEvaluator(DummyWorkVerifier())
+    async with start_node(evaluator=evaluator) as node:
+        blocks = [mine_block(node.spec, node.tip, nonce=nonce) for nonce in range(17)]
+        tasks = [asyncio.create_task(node.submit(block)) for block in blocks]
+        done, waiting = await asyncio.wait(tasks, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        assert_problem(done.pop().result(), 429, "too-busy")
+        evaluator.gate.set()
+        verdicts = [response.status_code for response in await asyncio.gather(*waiting)]
+    assert verdicts == [201] * 16
+
+
+async def test_rejects_a_block_that_was_verified_before(node: TestNode) -> None:
+    block = (await node.mine())[0]
+    assert_problem(await node.submit(block), 409, "duplicate")
+    assert len(node.verifier.checked) == 1
+
+
+async def test_rejects_a_block_without_a_known_parent(node: TestNode) -> None:
+    unseen = mine_block(node.spec, node.tip)
+    assert_problem(await node.submit(mine_block(node.spec, unseen)), 425, "unknown-parent")
+
+
+async def test_rejects_a_block_from_the_future(node: TestNode) -> None:
+    block = mine_block(node.spec, node.tip, seconds=20_000)
+    response = await node.client.post("/v1/mining/blocks", content=block.raw, headers=OCTETS)
+    assert_problem(response, 425, "from-the-future")
+
+
+async def test_rejects_a_block_that_breaks_a_rule_and_what_builds_on_it(node: TestNode) -> None:
+    block = mine_block(node.spec, node.tip, seconds=1)
+    assert_problem(await node.submit(block), 422, "timestamp-too-early")
+    assert_problem(await node.submit(block), 422, "condemned")
+    assert_problem(await node.submit(mine_block(node.spec, block)), 422, "invalid-ancestor")
+    assert node.verifier.checked == []
+    metrics = (await node.client.get("/metrics")).text
+    assert 'freezenet_rejected_total{code="condemned"} 1.0' in metrics
+
+
+async def test_rejects_a_false_witness_but_not_the_id(node: TestNode) -> None:
+    block = refused_block(node, Code.WRONG_TRAIN_COUNT)
+    assert_problem(await node.submit(block), 422, "wrong-train-count")
+    assert (await node.submit(mine_block(node.spec, node.tip))).status_code == 201
+
+
+@pytest.mark.parametrize("raw", [b"", bytes(189), bytes(190), b"\xff" * 300])
+async def test_rejects_bytes_that_are_no_block(node: TestNode, raw: bytes) -> None:
+    for query in ({}, {"dry_run": "1"}):
+        response = await node.client.post("/v1/mining/blocks", content=raw, headers=OCTETS, params=query)
+        assert response.status_code in (400, 413, 422)
+        assert response.json()["code"] in ("undecodable", "too-large", "wrong-height", "condemned")
+
+
+async def test_rejects_background_bytes_without_a_header(node: TestNode) -> None:
+    response = await node.client.post("/v1/mining/blocks?wait=0", content=bytes(100), headers=OCTETS)
+    assert_problem(response, 400, "undecodable")
+
+
+@pytest.mark.parametrize("is_announced", [True, False])
+async def test_rejects_a_body_longer_than_any_block(node: TestNode, is_announced: bool) -> None:
+    size = node.spec.limits.max_block_bytes + 1
+
+    async def stream() -> Any:
+        for _ in range(size):
+            yield b"\0"
+
+    content = bytes(size) if is_announced else stream()
+    response = await node.client.post("/v1/mining/blocks", content=content, headers=OCTETS)
+    assert_problem(response, 413, "too-large")
+
+
+@pytest.mark.parametrize("query", [{"wait": "2"}, {"dry_run": "perhaps"}])
+async def test_rejects_a_flag_that_is_none(node: TestNode, query: dict[str, str]) -> None:
+    response = await node.client.post("/v1/mining/blocks", content=b"", headers=OCTETS, params=query)
+    assert_problem(response, 400, "bad-request")
+
+
+async def test_rejects_blocks_where_the_evaluator_stops(start_node: StartNode) -> None:
+    async with start_node(evaluator=StoppedEvaluator()) as node:
+        assert_problem(await node.submit(mine_block(node.spec, node.tip)), 503, "cannot-evaluate")
+        url = (await node.submit(mine_block(node.spec, node.tip), wait="0")).json()["status_url"]
+        verdict = await _wait_for_verdict(node, url)
+    assert (verdict["status"], verdict["code"]) == ("refused", "cannot-evaluate")
+
+
+class GatedEvaluator:
+    """A verifier that gives no verdict before the test opens the gate."""
+
+    is_ready = True
+
+    def __init__(self, verifier: WorkVerifier) -> None:
+        self.gate = asyncio.Event()
+        self._verifier = verifier
+
+    async def check(self, task: Task, rung: Rung, header: Header, witness: Any) -> None:
+        await self.gate.wait()
+        self._verifier.check(task, rung, header, witness)
+
+
+class StoppedEvaluator:
+    """Was ready when it was asked, and is not any more."""
+
+    is_ready = True
+
+    async def check(self, task: Task, rung: Rung, header: Header, witness: Any) -> None:
+        raise EvaluatorUnavailable("stopping")
+
+
+def refused_block(node: TestNode, code: Code) -> BuiltBlock:
+    header = build_header(node.spec, node.tip)
+    witness = build_witness(node.spec, get_rung(node.spec, node.tip, header), build_refusal_mark(code))
+    return finish_block(node.spec, node.tip, header, (), witness)
+
+
+async def _wait_for_verdict(node: TestNode, url: str) -> Any:
+    async with asyncio.timeout(10):
+        while (verdict := await node.get(url))["status"] == "pending":
+            await asyncio.sleep(0)
+    return verdict
