@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,11 +55,11 @@ def stop_marked(token: str, grace_seconds: float) -> int:
     Returns how many there were.
     """
     found = find_marked(token)
-    for process in found:
-        # A service ends its own children in order; they are only signalled where it does not.
-        if _is_group_leader(process):
-            _send(process, signal.SIGTERM)
-    _wait_for_end(token, grace_seconds if any(map(_is_group_leader, found)) else 0.0)
+    # A service ends its own children in order; they are only signalled where it does not.
+    leaders = [process for process in found if _is_group_leader(process)]
+    for process in leaders:
+        _send(process, signal.SIGTERM)
+    _wait_for_end(leaders, grace_seconds)
     deadline = time.monotonic() + _KILL_SECONDS
     # Again and again: a process may have been about to start another one.
     while (left := find_marked(token)) and time.monotonic() < deadline:
@@ -87,10 +87,18 @@ def _iterate_marked(token: str) -> Iterator[psutil.Process]:
             continue
 
 
-def _wait_for_end(token: str, seconds: float) -> None:
+def _wait_for_end(processes: Sequence[psutil.Process], seconds: float) -> None:
+    """Looks, rather than waits as psutil can: who started a process must be the one to learn its exit code."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and find_marked(token):
+    while any(map(_lives, processes)) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _get_group(process: psutil.Process) -> int | None:

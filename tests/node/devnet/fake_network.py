@@ -49,9 +49,9 @@ class FakeNetwork:
 
     @property
     def transport(self) -> httpx.MockTransport:
-        return httpx.MockTransport(self._answer)
+        return httpx.MockTransport(self.answer)
 
-    def _answer(self, request: httpx.Request) -> httpx.Response:
+    def answer(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request.url.path)
         branch = self.branches.get(request.url.host)
         if branch is None:
