@@ -145,7 +145,10 @@ def _import(
 def _open_listener(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family)
+        # As in node.cli.node: asyncio leaves accepted connections of such a socket with Nagle's delay.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except OSError as error:
         # The reason alone: socket adds the address to it once more.
         reason = str(error.strerror or error).partition(" (")[0]
