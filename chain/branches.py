@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, not_, select
+from sqlalchemy import Connection, Select, bindparam, exists, not_, select
 
 from chain.rows import to_account
 from chain.tables import account_changes, accounts, blocks
@@ -19,6 +19,20 @@ from consensus.ledger import Account
 
 _KEYS_AT_ONCE = 500
 """Below the number of parameters that every SQLite build takes in one statement."""
+
+# A busy account has a change in every block, so each of the two walks an index and stops early.
+_CHANGES_ABOVE_FORK = select(account_changes).where(
+    account_changes.c.key == bindparam("key"), account_changes.c.height > bindparam("fork")
+)
+_CHANGES_DOWNWARDS = _CHANGES_ABOVE_FORK.where(account_changes.c.height <= bindparam("end")).order_by(
+    account_changes.c.height.desc()
+)
+_FIRST_ACTIVE_CHANGE = (
+    _CHANGES_ABOVE_FORK.join(blocks, blocks.c.arrival == account_changes.c.block)
+    .where(blocks.c.active)
+    .order_by(account_changes.c.height)
+    .limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +68,12 @@ def get_branch(connection: Connection, block_id: Hash32) -> Branch:
 def get_accounts_at(connection: Connection, branch: Branch, keys: Collection[bytes]) -> dict[bytes, Account]:
     """The accounts of `keys` after the block at the end of a branch; empty ones for keys never seen."""
     found = get_tip_accounts(connection, keys)
-    settled: set[bytes] = set()
-    # Lowest first: the first active change of a key tells what it was at the fork, the last one on the side
-    # branch what became of it.
-    for row in _read_changes(connection, branch, keys):
-        if branch.side.get(row.height) == row.block:
-            found[row.key] = Account(row.balance_after, row.nonce_after)
-            settled.add(row.key)
-        elif row.active and row.key not in settled:
-            found[row.key] = Account(row.balance_before, row.nonce_before)
-            settled.add(row.key)
+    if not branch.side and not _is_overgrown(connection, branch):
+        return found
+    for key in keys:
+        account = _find_side_value(connection, branch, key) or _find_fork_value(connection, branch, key)
+        if account is not None:
+            found[key] = account
     return found
 
 
@@ -76,16 +86,29 @@ def get_tip_accounts(connection: Connection, keys: Collection[bytes]) -> dict[by
     return found
 
 
-def _read_changes(connection: Connection, branch: Branch, keys: Collection[bytes]) -> Iterator[Row[Any]]:
-    """Changes of `keys` above the fork, the lowest first for each key."""
-    for some in _split(list(keys)):
-        query = (
-            select(account_changes, blocks.c.active)
-            .join(blocks, blocks.c.arrival == account_changes.c.block)
-            .where(account_changes.c.key.in_(some), account_changes.c.height > branch.fork_height)
-            .order_by(account_changes.c.height)
-        )
-        yield from connection.execute(query).all()
+def _is_overgrown(connection: Connection, branch: Branch) -> bool:
+    """Whether active blocks stand above the fork."""
+    query = select(exists().where(blocks.c.active, blocks.c.height > branch.fork_height))
+    return bool(connection.execute(query).scalar_one())
+
+
+def _find_side_value(connection: Connection, branch: Branch, key: bytes) -> Account | None:
+    """What the side branch made of an account; None where it left it alone."""
+    if not branch.side:
+        return None
+    bounds = {"key": key, "fork": branch.fork_height, "end": max(branch.side)}
+    # Other branches have rows between: read from the newest until one is this branch's, not all of them.
+    with connection.execute(_CHANGES_DOWNWARDS, bounds) as rows:
+        for row in rows:
+            if branch.side.get(row.height) == row.block:
+                return Account(row.balance_after, row.nonce_after)
+    return None
+
+
+def _find_fork_value(connection: Connection, branch: Branch, key: bytes) -> Account | None:
+    """What an account was at the fork; None where no active block above it changed it."""
+    row = connection.execute(_FIRST_ACTIVE_CHANGE, {"key": key, "fork": branch.fork_height}).first()
+    return None if row is None else Account(row.balance_before, row.nonce_before)
 
 
 def _select_side(block_id: Hash32) -> Select[Any]:

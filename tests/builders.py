@@ -118,7 +118,11 @@ class BuiltBlock:
 
     def list_branch(self) -> list[BuiltBlock]:
         """The blocks above genesis up to this one, the lowest first."""
-        return [] if self.parent is None else [*self.parent.list_branch(), self]
+        branch, block = [], self
+        while block.parent is not None:
+            branch.append(block)
+            block = block.parent
+        return branch[::-1]
 
     def with_witness(self, witness: Witness) -> BuiltBlock:
         """The same header with another witness."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from chain.branches import Branch, get_accounts_at
 from chain.chain import Chain
 from chain.store import Store
 from chain.view import View
@@ -228,11 +229,16 @@ READS: dict[str, tuple[str, Callable[[View], Any]]] = {
         lambda view: view.list_address_transactions(MINER, (5, 5), 1),
     ),
     "account": ("ix_account_changes_key_height", lambda view: view.get_account_at(view.spec.chain_id, MINER)),
+    "side account": (
+        "ix_account_changes_key_height",
+        lambda view: get_accounts_at(view.connection, Branch(0, {1: 1}), [MINER]),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", READS)
-def test_reads_by_index(store: Store, name: str) -> None:
+def test_reads_by_index(store: Store, chain: Chain, spec: ChainSpec, genesis: BuiltBlock, name: str) -> None:
+    submit(chain, mine_block(spec, genesis))
     index, read = READS[name]
     plans: list[str] = []
     with store.read() as view:
