@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -61,67 +62,83 @@ class DirectEvaluator:
         self._verifier.check(task, rung, header, witness)
 
 
+_Question = tuple[Task, Rung, Header, Witness]
+
+
 @dataclass(frozen=True, slots=True)
 class _Job:
-    question: tuple[Task, Rung, Header, Witness]
+    question: _Question
     verdict: asyncio.Future[None]
 
 
 class _Worker:
-    """One spawned process and the pipe to it. Every method blocks: called on the pool's threads alone."""
+    """One spawned process and the pipe to it. Its methods block, so they run on the pool's threads."""
 
     def __init__(self, dataset_root: Path, dataset_id: Hash32) -> None:
         self._dataset = (str(dataset_root), dataset_id)
+        # A stop may come while a start is still under way on another thread.
+        self._lock = threading.RLock()
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
 
     @property
     def pid(self) -> int | None:
-        """The process's id, None before the first start."""
-        return None if self._process is None else self._process.pid
+        """The process's id, None where none runs."""
+        process = self._process
+        return None if process is None else process.pid
 
     def start(self) -> None:
         """Spawn the process and wait until it holds the dataset. Raises EvaluatorUnavailable."""
-        self.kill()
-        context = multiprocessing.get_context("spawn")
-        self._pipe, far_end = context.Pipe()
-        self._process = context.Process(
-            target=run_worker, args=(far_end, *self._dataset), name="freezenet-verify", daemon=True
-        )
-        self._process.start()
-        # Only the child may hold the far end, or its death would not show here as an end of file.
-        far_end.close()
-        try:
-            problem: str | None = self._pipe.recv()
-        except (EOFError, OSError):
-            problem = "the verification worker died while it started"
-        if problem is not None:
+        with self._lock:
             self.kill()
-            raise EvaluatorUnavailable(problem)
+            problem = self._spawn()
+            if problem is not None:
+                self.kill()
+                raise EvaluatorUnavailable(problem)
 
-    def ask(self, question: tuple[Task, Rung, Header, Witness]) -> ConsensusError | None:
+    def ask(self, question: _Question) -> ConsensusError | None:
         """The verdict on a witness. Raises EOFError or OSError where the process died."""
-        if self._pipe is None:
-            raise EOFError
-        self._pipe.send(question)
-        answer: ConsensusError | Exception | None = self._pipe.recv()
+        with self._lock:
+            if self._pipe is None:
+                raise EOFError
+            self._pipe.send(question)
+            answer: ConsensusError | Exception | None = self._pipe.recv()
         if answer is not None and not isinstance(answer, ConsensusError):
             raise answer
         return answer
 
     def kill(self) -> None:
         """End the process and wait for it."""
-        if self._process is None or self._pipe is None:
-            return
-        self._process.kill()
-        self._process.join(STOP_SECONDS)
-        self._pipe.close()
-        self._process = self._pipe = None
+        with self._lock:
+            if self._process is None or self._pipe is None:
+                return
+            self._process.kill()
+            self._process.join(STOP_SECONDS)
+            self._pipe.close()
+            self._process = self._pipe = None
 
     def interrupt(self) -> None:
-        """End the process from another thread; whoever waits for its answer sees an end of file."""
-        if self._process is not None:
-            self._process.kill()
+        """End the process without waiting for anything; who waits for its answer sees an end of file."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
+    def _spawn(self) -> str | None:
+        """Start the process; what it answers when it is ready: None, or what went wrong."""
+        context = multiprocessing.get_context("spawn")
+        self._pipe, far_end = context.Pipe()
+        process = context.Process(
+            target=run_worker, args=(far_end, *self._dataset), name="freezenet-verify", daemon=True
+        )
+        process.start()
+        self._process = process
+        # Only the child may hold the far end, or its death would not show here as an end of file.
+        far_end.close()
+        try:
+            problem: str | None = self._pipe.recv()
+        except (EOFError, OSError):
+            return "the verification worker died while it started"
+        return problem
 
 
 class VerificationPool:
@@ -129,7 +146,7 @@ class VerificationPool:
 
     def __init__(self, dataset_root: Path, dataset_id: Hash32, workers: int = 1) -> None:
         self._workers = [_Worker(dataset_root, dataset_id) for _ in range(workers)]
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="verification")
+        self._threads: ThreadPoolExecutor | None = None
         self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -145,6 +162,7 @@ class VerificationPool:
 
     async def start(self) -> None:
         """Return when every worker holds the dataset. Raises EvaluatorUnavailable with a failure's reason."""
+        self._threads = ThreadPoolExecutor(len(self._workers), thread_name_prefix="verification")
         starts = (self._run(worker.start) for worker in self._workers)
         problems = [end for end in await asyncio.gather(*starts, return_exceptions=True) if end is not None]
         if problems:
@@ -153,7 +171,10 @@ class VerificationPool:
         self._tasks = [asyncio.create_task(self._serve(worker)) for worker in self._workers]
 
     async def stop(self) -> None:
-        """End every worker at once; whoever waits for a verdict gets EvaluatorUnavailable."""
+        """End every worker at once; whoever waits for a verdict gets EvaluatorUnavailable.
+
+        May be called in any state; `start` begins anew.
+        """
         for task in self._tasks:
             task.cancel()
         for worker in self._workers:
@@ -162,9 +183,10 @@ class VerificationPool:
         self._tasks = []
         while not self._jobs.empty():
             _refuse(self._jobs.get_nowait(), "the node is stopping")
-        for worker in self._workers:
-            await self._run(worker.kill)
-        self._threads.shutdown(wait=False)
+        if self._threads is not None:
+            await asyncio.gather(*(self._run(worker.kill) for worker in self._workers))
+            self._threads.shutdown(wait=False)
+            self._threads = None
 
     async def check(self, task: Task, rung: Rung, header: Header, witness: Witness) -> None:
         """Raises BadDelivery with the code of what fails, EvaluatorUnavailable where nobody can tell."""
@@ -212,6 +234,7 @@ class VerificationPool:
         return True
 
     def _run(self, function: Callable[[*Ts], Result], *args: *Ts) -> asyncio.Future[Result]:
+        assert self._threads is not None, "the pool is not started"
         return asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
 

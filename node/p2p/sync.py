@@ -30,6 +30,8 @@ from node.p2p.settings import PeerSettings
 from node.verification import EvaluatorUnavailable
 
 LOG = logging.getLogger("freezenet.p2p")
+IDLE_SECONDS = 0.2
+"""Pause after a peer had nothing new."""
 MAX_ROUNDS = 2 * MAX_CLAIMED_HEADERS // MAX_HEADERS
 """Header requests to one peer in a row; it goes on at the next occasion."""
 
@@ -73,8 +75,12 @@ class BlockSync:
         """Keep up with one peer for as long as it is connected. Raises PeerError, StoreError."""
         while True:
             peer.news.clear()
+            before = peer.claim
             await self._refresh(peer)
             await self._catch_up(peer)
+            if _is_same(before, peer.claim):
+                # Announcements cost nothing: whoever shouts without news is heard a few times a second.
+                await asyncio.sleep(IDLE_SECONDS)
             try:
                 async with asyncio.timeout(self._settings.poll_seconds):
                     await peer.news.wait()
