@@ -17,14 +17,14 @@ from training.evaluator import (
     compute_logits_in_float32,
     compute_logits_in_float64,
 )
-from training.selftest import WORST_CASES, compute_known_answer
+from training.selftest import WORST_CASES, WorstCase, compute_known_answer
 
 CASE_IDS = [f"{case.spec.h}x{case.spec.w}{case.draw_weights.__name__}" for case in WORST_CASES]
 
 
 @pytest.mark.parametrize("compute", BACKENDS)
 @pytest.mark.parametrize("case", WORST_CASES, ids=CASE_IDS)
-def test_backend_finds_every_known_logit(compute: ComputeLogits, case: evaluator.WorstCase) -> None:
+def test_backend_finds_every_known_logit(compute: ComputeLogits, case: WorstCase) -> None:
     known = compute_known_answer(case)
     logits = compute(known.network, torch.from_numpy(known.pixels))
     assert np.array_equal(logits.numpy().astype(np.int64), known.logits)
@@ -86,7 +86,7 @@ def test_normative_count_is_the_last_resort() -> None:
 
 
 @pytest.mark.parametrize("case", WORST_CASES[:6], ids=CASE_IDS[:6])
-def test_count_equals_the_normative_one(case: evaluator.WorstCase) -> None:
+def test_count_equals_the_normative_one(case: WorstCase) -> None:
     known = compute_known_answer(case)
     labels = np.argmax(compute_logits(known.network, known.pixels), axis=1).astype(np.uint8)
     labels[0] ^= 1
