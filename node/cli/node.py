@@ -132,8 +132,8 @@ def open_listener(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family)
-        # Accepted connections inherit it; asyncio sets it only on sockets that name their protocol. Without it
-        # every answer on a kept connection waits some 40 ms for the client to acknowledge its headers.
+        # Accepted connections inherit it; asyncio sets it only on sockets that name their protocol. Without
+        # it every answer on a kept connection waits some 40 ms for the client to acknowledge its headers.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
     except OSError as error:
