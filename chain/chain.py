@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from chain.branches import get_branch
 from chain.condemned import CondemnedIds
-from chain.ledger import compute_changes
+from chain.ledger import AccountChange, compute_changes
 from chain.records import BlockRecord, Candidate, Commit
 from chain.store import Store
 from chain.view import View
@@ -120,6 +120,12 @@ class Chain:
         self._enter_stage("commit-done", block_id)
         return commit
 
+    def check_commit(self, candidate: Candidate, parent_witness: Witness | None = None) -> None:
+        """Whether `commit` would take the block; stores nothing. Raises as `commit` does."""
+        with self._condemning(candidate.block_id), self._store.read() as view:
+            self._check_not_condemned(candidate.block_id)
+            self._check_place(view, candidate, parent_witness)
+
     def is_known(self, block_id: Hash32) -> bool:
         """Whether the block is stored, that is fully verified here."""
         with self._store.read() as view:
@@ -197,11 +203,10 @@ class Chain:
 
     def _write(self, connection: Connection, candidate: Candidate, parent_witness: Witness | None) -> Commit:
         """The statements of a commit, within its transaction."""
-        view = View(connection, self.spec)
-        if view.is_stored(candidate.block_id):
-            raise Duplicate(Code.DUPLICATE, candidate.block_id.hex())
-        changes = compute_changes(connection, self.spec, candidate.block)
-        self._apply_parent_witness(view, candidate, parent_witness)
+        view, parent, given = View(connection, self.spec), candidate.parent, parent_witness
+        changes = self._check_place(view, candidate, given)
+        if given is not None and not view.is_witness_verified(parent.block_id, given.witness_id):
+            write_witness(connection, parent.arrival, given)
         arrival = write_block(connection, candidate)
         write_changes(connection, arrival, candidate.block.header.height, changes)
         self._enter_stage("commit-block-written", candidate.block_id)
@@ -209,17 +214,13 @@ class Chain:
         self._enter_stage("commit-accounts-written", candidate.block_id)
         return commit
 
-    def _apply_parent_witness(self, view: View, candidate: Candidate, given: Witness | None) -> None:
-        """Check the commitment to the parent's witness; keep one that was verified for this block's sake."""
-        header, parent = candidate.block.header, candidate.parent
-        if given is not None and given.witness_id != header.parent_witness:
-            raise ValueError("the parent's witness given is not the one that the header commits to")
-        missing = _get_missing_witness(view, header, parent)
-        if missing is not None and given is None:
-            raise NotYet(Code.MISSING_PARENT_WITNESS, missing.hex())
-        check_parent_witness(header, parent.header, verifies=True)
-        if missing is not None and given is not None:
-            write_witness(view.connection, parent.arrival, given)
+    def _check_place(self, view: View, candidate: Candidate, given: Witness | None) -> list[AccountChange]:
+        """What is left of §10 after the evaluation; returns what the block does to the accounts."""
+        if view.is_stored(candidate.block_id):
+            raise Duplicate(Code.DUPLICATE, candidate.block_id.hex())
+        changes = compute_changes(view.connection, self.spec, candidate.block)
+        _check_parent_witness(view, candidate, given)
+        return changes
 
     def _apply_fork_choice(self, connection: Connection, candidate: Candidate, arrival: int) -> Commit:
         """Move the tip to the new block where its chain work is strictly greater; a tie keeps the first."""
@@ -236,6 +237,17 @@ class Chain:
         _log.debug("%s %s", stage, block_id.hex())
         if self._on_stage is not None:
             self._on_stage(stage)
+
+
+def _check_parent_witness(view: View, candidate: Candidate, given: Witness | None) -> None:
+    """The commitment to the parent's witness; `given` was evaluated for this block's sake."""
+    header, parent = candidate.block.header, candidate.parent
+    if given is not None and given.witness_id != header.parent_witness:
+        raise ValueError("the parent's witness given is not the one that the header commits to")
+    missing = _get_missing_witness(view, header, parent)
+    if missing is not None and given is None:
+        raise NotYet(Code.MISSING_PARENT_WITNESS, missing.hex())
+    check_parent_witness(header, parent.header, verifies=True)
 
 
 def _get_missing_witness(view: View, header: Header, parent: BlockRecord) -> Hash32 | None:

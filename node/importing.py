@@ -156,7 +156,10 @@ class BlockImporter:
                 candidate = await self._pre_verify(raw, claimed_chain_work)
             await self._evaluate(candidate)
             parent_witness = await self._prove_parent_witness(candidate, source)
-            return None if dry_run else await self._commit(candidate, parent_witness)
+            if dry_run:
+                await asyncio.to_thread(self._chain.check_commit, candidate, parent_witness)
+                return None
+            return await self._commit(candidate, parent_witness)
 
     async def drain(self) -> None:
         """Return when no commit is under way: before the store is closed."""
