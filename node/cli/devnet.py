@@ -60,12 +60,12 @@ def up_command(
 
     A directory that was used before resumes with its chain, its ports and its numbers.
     """
+    _check_goal(blocks, timeout, as_json)
     from rich.console import Console
 
     from node.devnet.creation import DevnetOrder
 
     order = DevnetOrder(nodes, miners, task, seed, base_port)
-    _check_goal(blocks, timeout, as_json)
     seconds = timeout or START_SECONDS + SECONDS_PER_BLOCK * (blocks or 0)
     console = Console(stderr=as_json)
     with _failing_in_one_line():

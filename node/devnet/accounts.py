@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from chain.keys import SigningKey
 from chain.keystore import create_keystore
 from consensus.encoding import compute_tagged_hash
+from node.devnet.files import DevnetFiles
 
 FUNDED_NAMES = ("alice", "bob", "carol")
 """Accounts that genesis funds."""
@@ -20,13 +20,15 @@ def build_key(seed: str, name: str) -> SigningKey:
     return SigningKey.from_seed(compute_tagged_hash("FreezeNet/devnet/key", f"{seed}/{name}".encode()))
 
 
-def write_wallets(directory: Path, seed: str, names: Iterable[str]) -> None:
-    """A keystore for each name that has none yet. Raises KeystoreError, OSError."""
-    directory.mkdir(parents=True, exist_ok=True)
+def write_wallets(files: DevnetFiles, seed: str, names: Iterable[str]) -> None:
+    """A keystore for each name without one, and its address for scripts. Raises KeystoreError, OSError."""
+    for directory in (files.wallets, files.addresses):
+        directory.mkdir(parents=True, exist_ok=True)
     for name in names:
-        path = directory / f"{name}.json"
-        if not path.exists():
-            create_keystore(path, PASSWORD, build_key(seed, name).seed)
+        key = build_key(seed, name)
+        (files.addresses / name).write_text(f"{key.address}\n", encoding="utf-8")
+        if not (files.wallets / f"{name}.json").exists():
+            create_keystore(files.wallets / f"{name}.json", PASSWORD, key.seed)
 
 
 def format_warning(seed: str) -> str:

@@ -73,7 +73,7 @@ def prepare_devnet(
     else:
         spec = read_chain_spec(files.chain)
         tell(f"resuming the devnet in {files.root}")
-        write_wallets(files.wallets, plan.seed, plan.miner_names)
+        write_wallets(files, plan.seed, plan.miner_names)
     write_plan(files, plan)
     return plan, spec
 
@@ -107,7 +107,7 @@ def create_devnet(files: DevnetFiles, plan: DevnetPlan, tell: Tell, measure: Mea
     tell(f"importing the dataset of task {plan.task}")
     dataset = import_dataset(files, plan.task)
     task = load_task(plan.task, dataset)
-    write_wallets(files.wallets, plan.seed, (*FUNDED_NAMES, *plan.miner_names))
+    write_wallets(files, plan.seed, (*FUNDED_NAMES, *plan.miner_names))
     tell(f"measuring how fast {plan.miners} miners train together, {MEASURE_SECONDS:g} s")
     middle = task.rungs[len(task.rungs) // 2].work
     rate = measure(plan, files.get_dataset_file(plan.task), middle)

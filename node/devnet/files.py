@@ -43,6 +43,11 @@ class DevnetFiles:
         return self.root / "wallets"
 
     @property
+    def addresses(self) -> Path:
+        """A file a wallet with its address, which is no secret."""
+        return self.root / "addresses"
+
+    @property
     def dataset_store(self) -> Path:
         """What the dataset server serves."""
         return self.root / "dataset" / "store"

@@ -88,7 +88,7 @@ def _iterate_marked(token: str) -> Iterator[psutil.Process]:
 
 
 def _wait_for_end(processes: Sequence[psutil.Process], seconds: float) -> None:
-    """Looks, rather than waits as psutil can: who started a process must be the one to learn its exit code."""
+    """Looks, rather than waits as psutil can: whoever started a process must learn its exit code."""
     deadline = time.monotonic() + seconds
     while any(map(_lives, processes)) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)

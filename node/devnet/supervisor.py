@@ -133,6 +133,7 @@ class Supervisor:
 
     async def _stop_all(self) -> None:
         """Miners first: they would report nodes that are gone."""
+        self._screen.tell("stopping every process")
         for role in reversed(_START_ORDER):
             await asyncio.gather(*(service.stop() for service in self._get_services(role)))
         await asyncio.to_thread(stop_marked, self._token, 0.0)

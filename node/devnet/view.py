@@ -123,7 +123,7 @@ def build_miner_table(scene: Scene, snapshot: Snapshot) -> Table:
     table.add_column("Trained", width=_BAR_COLUMNS)
     table.add_column("Train % / need", justify="right", no_wrap=True, min_width=12)
     table.add_column("Eval % / need", justify="right", no_wrap=True, min_width=12)
-    table.add_column("Won", justify="right")
+    table.add_column("Found", justify="right")
     states = {service.spec.name: service.state for service in snapshot.services}
     for name, miner in snapshot.miners.items():
         table.add_row(Text(name, style="bold"), *_build_miner_cells(miner, states[name], scene.spec.dataset))

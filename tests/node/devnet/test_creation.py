@@ -1,0 +1,113 @@
+"""Creating a devnet once: parameters, keys, dataset and difficulty; and what a second start keeps."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from chain.keystore import open_keystore
+from chain.spec_file import read_chain_spec
+from consensus.params import ChainSpec
+from dataset_server.files import read_dataset_file
+from dataset_server.store import DatasetStore
+from node.devnet.accounts import FUNDED_NAMES, PASSWORD, build_key
+from node.devnet.creation import (
+    FUNDS,
+    DevnetOrder,
+    compute_initial_difficulty,
+    merge_order,
+    prepare_devnet,
+)
+from node.devnet.errors import DevnetError
+from node.devnet.files import DevnetFiles
+from node.devnet.plan import DevnetPlan, read_plan
+from tests.node.devnet.test_plan import PLAN
+
+
+class Bench:
+    """A measurement that takes no time, and what it was asked for."""
+
+    def __init__(self, rate: float = 0.0) -> None:
+        self.rate = rate
+        self.datasets: list[Path] = []
+
+    def __call__(self, _plan: DevnetPlan, dataset: Path, _difficulty: int) -> float:
+        self.datasets.append(dataset)
+        return self.rate
+
+
+def create(tmp_path: Path, order: DevnetOrder | None = None) -> tuple[DevnetFiles, DevnetPlan, ChainSpec]:
+    files = DevnetFiles(tmp_path / "d")
+    return files, *prepare_devnet(files, order or DevnetOrder(), lambda _: None, Bench())
+
+
+def test_creates_everything_once(tmp_path: Path) -> None:
+    files, plan, spec = create(tmp_path)
+    assert (plan.nodes, plan.miners, plan.task, plan.seed) == (3, 2, "digits", "devnet")
+    assert read_plan(files) == plan
+    assert read_chain_spec(files.chain).chain_id == spec.chain_id
+    assert DatasetStore(files.dataset_store).has(spec.dataset.dataset_id)
+    assert read_dataset_file(files.get_dataset_file("digits")).spec == spec.dataset
+    assert abs(spec.params.genesis_timestamp - time.time()) < 30
+    assert spec.params.target_interval == 20
+    bench = Bench()
+    assert prepare_devnet(files, DevnetOrder(), lambda _: None, bench)[1].chain_id == spec.chain_id
+    assert bench.datasets == []
+
+
+def test_keys_come_from_the_seed_and_open(tmp_path: Path) -> None:
+    files, plan, spec = create(tmp_path, DevnetOrder(miners=1, seed="other"))
+    for name in (*FUNDED_NAMES, "m1"):
+        key = open_keystore(files.wallets / f"{name}.json", PASSWORD)
+        assert key == build_key("other", name)
+        assert key != build_key("devnet", name)
+        assert (files.addresses / name).read_text(encoding="utf-8") == f"{key.address}\n"
+    assert dict(spec.params.balances) == {build_key(plan.seed, name).public: FUNDS for name in FUNDED_NAMES}
+
+
+def test_a_directory_without_parameters_is_new_whatever_lies_in_it(tmp_path: Path) -> None:
+    files, _, old = create(tmp_path)
+    files.get_service("n1").mkdir()
+    (files.get_service("n1") / "chain.sqlite3").write_text("another chain", encoding="utf-8")
+    (files.root / "notes.txt").write_text("mine", encoding="utf-8")
+    files.plan.write_text("damaged", encoding="utf-8")
+    files.chain.unlink()
+    _, spec = prepare_devnet(files, DevnetOrder(miners=1), lambda _: None, Bench(1e12))
+    assert spec.chain_id != old.chain_id
+    assert not (files.get_service("n1") / "chain.sqlite3").exists()
+    assert (files.root / "notes.txt").read_text(encoding="utf-8") == "mine"
+    (kept,) = files.root.glob("old-*/n1/chain.sqlite3")
+    assert kept.read_text(encoding="utf-8") == "another chain"
+
+
+def test_the_initial_difficulty_is_an_interval_of_work_within_the_ladder(tmp_path: Path) -> None:
+    _, _, spec = create(tmp_path)
+    rungs = spec.task.rungs
+    between = (rungs[0].work + rungs[-1].work) // 2
+    assert compute_initial_difficulty(spec.task, 0.0) == rungs[0].work
+    assert compute_initial_difficulty(spec.task, 1e15) == rungs[-1].work
+    assert compute_initial_difficulty(spec.task, between / 20) == between
+
+
+def test_a_new_plan_has_the_defaults() -> None:
+    assert merge_order(None, DevnetOrder(nodes=5)) == DevnetPlan("digits", "devnet", 5, 2, None, {})
+    assert merge_order(None, DevnetOrder(miners=0)).miners == 0
+
+
+def test_a_kept_plan_changes_only_where_it_is_told() -> None:
+    assert merge_order(PLAN, DevnetOrder()) == PLAN
+    assert merge_order(PLAN, DevnetOrder(nodes=4, task="digits")) == replace(PLAN, nodes=4)
+
+
+@pytest.mark.parametrize("order", [DevnetOrder(task="other"), DevnetOrder(seed="other")])
+def test_rejects_a_change_of_what_fixes_the_chain(order: DevnetOrder) -> None:
+    with pytest.raises(DevnetError, match="another one needs another --dir"):
+        merge_order(PLAN, order)
+
+
+def test_rejects_an_unknown_task(tmp_path: Path) -> None:
+    with pytest.raises(DevnetError, match="there is no task 'other'; tasks: digits"):
+        create(tmp_path, DevnetOrder(task="other"))

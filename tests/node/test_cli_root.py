@@ -1,0 +1,106 @@
+"""The root of the command line: what it lists, what it imports, and how failures end."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+
+import pytest
+import typer
+
+import node.cli
+from node.cli import COMMANDS, build_app, main
+from node.cli.errors import CommandError, NodeUnreachable, UsageError
+
+SLOW = ("torch", "sqlalchemy", "fastapi", "rich.live", "sklearn", "numpy")
+
+
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    listed = capsys.readouterr().out
+    for name in ("devnet", "node", "miner", "wallet", "chain", "dataset", "db", "dev"):
+        assert name in listed
+
+
+def test_a_command_without_a_file_is_not_listed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(COMMANDS, "absent", "Not there.")
+    assert main(["--help"]) == 0
+    assert "absent" not in capsys.readouterr().out
+    assert main(["absent"]) == 2
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"freezenet {version('freezenet')}\n"
+
+
+@pytest.mark.parametrize("words", [["absent"], ["devnet", "absent"], ["devnet", "up", "--absent"]])
+def test_wrong_usage_exits_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert "absent" in capsys.readouterr().err
+
+
+def raise_error(error: Exception) -> Callable[[], typer.Typer]:
+    """An app whose one command fails."""
+    app = typer.Typer(pretty_exceptions_enable=False)
+
+    @app.command()
+    def fail() -> None:
+        raise error
+
+    return lambda: app
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "line"),
+    [
+        (CommandError("no luck"), 1, "freezenet: no luck"),
+        (UsageError("not so"), 2, "freezenet: not so"),
+        (NodeUnreachable("gone"), 3, "freezenet: gone"),
+        (OSError(errno.ENOSPC, "full", "/d/f"), 1, "freezenet: the disk is full: /d/f"),
+        (
+            ModuleNotFoundError("x", name="torch.nn"),
+            1,
+            "freezenet: the package torch.nn is missing: run `make setup`",
+        ),
+    ],
+)
+def test_a_failure_is_one_line(
+    error: Exception,
+    exit_code: int,
+    line: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(node.cli, "build_app", lambda _command: raise_error(error)())
+    assert main([]) == exit_code
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a bug"), ModuleNotFoundError("x", name="node.typo"), OSError(errno.EIO, "broken")]
+)
+def test_a_bug_is_not_hidden(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node.cli, "build_app", lambda _command: raise_error(error)())
+    with pytest.raises(type(error)):
+        main([])
+
+
+@pytest.mark.parametrize("words", [["--help"], ["devnet", "--help"], ["miner", "run", "--help"]])
+def test_help_imports_little(words: list[str]) -> None:
+    code = (
+        "import sys; from node.cli import main; main(sys.argv[1:]);"
+        f" sys.exit(str([name for name in {SLOW!r} if name in sys.modules]))"
+    )
+    result = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
+    assert result.stderr == "[]\n"
+
+
+def test_every_command_that_has_a_file_can_be_imported() -> None:
+    for name in COMMANDS:
+        build_app(name)
