@@ -49,6 +49,8 @@ def build_openapi() -> dict[str, Any]:
 
 def _assemble() -> FastAPI:
     app = FastAPI(title="FreezeNet node", version=version("freezenet"), lifespan=_run)
+    # The schema of one event in a stream, which FastAPI writes, came with 3.2.
+    app.openapi_version = "3.2.0"
     for router in _ROUTERS:
         app.include_router(router)
     app.include_router(

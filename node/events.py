@@ -51,9 +51,9 @@ class EventBus:
         return self._is_closed
 
     @property
-    def has_readers(self) -> bool:
-        """Whether anybody waits for the next event."""
-        return bool(self._sleepers)
+    def reader_count(self) -> int:
+        """How many wait for the next event."""
+        return len(self._sleepers)
 
     def publish(self, kind: EventKind, data: dict[str, Any]) -> None:
         """Append an event and wake every reader."""

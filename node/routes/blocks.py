@@ -17,10 +17,11 @@ from node.problems import ApiCode, ApiError, describe_problems
 from node.routes import answers
 from node.routes.access import Cursor, Limit, Runtime, decode_cursor, encode_cursor
 from node.routes.bodies import BINARY
-from node.routes.caching import IfNoneMatch, build_cached_response
+from node.routes.caching import NOT_MODIFIED, IfNoneMatch, build_cached_response
 from node.runtime import NodeRuntime
 
 router = APIRouter(prefix="/v1/blocks", tags=["blocks"])
+_RESPONSES = NOT_MODIFIED | describe_problems(404)
 
 Reference = Annotated[str, Path(max_length=64, description="a height, a block id in hex, or `tip`")]
 
@@ -36,7 +37,7 @@ def list_blocks(runtime: Runtime, cursor: Cursor = None, limit: Limit = 50) -> m
     return models.Page(items=items, next=encode_cursor(last) if last else None)
 
 
-@router.get("/{block}", response_model=models.Block, responses=describe_problems(404))
+@router.get("/{block}", response_model=models.Block, responses=_RESPONSES)
 def get_block(runtime: Runtime, block: Reference, if_none_match: IfNoneMatch = None) -> Response:
     """What is true of a block for ever; how it stands now is in `/status`."""
     with runtime.store.read() as view:
@@ -58,9 +59,7 @@ def get_block_status(runtime: Runtime, block: Reference) -> models.BlockStatus:
         return answers.describe_block_status(view, find_block(view, block))
 
 
-@router.get(
-    "/{block}/transactions", response_model=models.Page[models.Transfer], responses=describe_problems(404)
-)
+@router.get("/{block}/transactions", response_model=models.Page[models.Transfer], responses=_RESPONSES)
 def list_block_transactions(
     runtime: Runtime,
     block: Reference,
@@ -86,7 +85,7 @@ def list_block_transactions(
 @router.get(
     "/{block}/raw",
     response_class=Response,
-    responses={200: {"content": {BINARY: {}}}, **describe_problems(404)},
+    responses={200: {"content": {BINARY: {}}}, **_RESPONSES},
 )
 def get_raw_block(runtime: Runtime, block: Reference, if_none_match: IfNoneMatch = None) -> Response:
     """The block's canonical bytes (protocol §4)."""
@@ -98,7 +97,7 @@ def get_raw_block(runtime: Runtime, block: Reference, if_none_match: IfNoneMatch
 @router.get(
     "/{block}/model",
     response_class=Response,
-    responses={200: {"content": {BINARY: {}}}, **describe_problems(404)},
+    responses={200: {"content": {BINARY: {}}}, **_RESPONSES},
 )
 def get_model(runtime: Runtime, block: Reference, if_none_match: IfNoneMatch = None) -> Response:
     """The network as a safetensors file: int8 weights, M and B of every normalised layer, bias."""

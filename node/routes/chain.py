@@ -12,7 +12,7 @@ from node.mining import build_template
 from node.problems import describe_problems
 from node.routes.access import Network, Runtime
 from node.routes.answers import describe_params, describe_rung, summarise_block
-from node.routes.caching import IfNoneMatch, build_cached_response
+from node.routes.caching import NOT_MODIFIED, IfNoneMatch, build_cached_response
 
 router = APIRouter(prefix="/v1/chain", tags=["chain"])
 SOFTWARE_VERSION = version("freezenet")
@@ -45,7 +45,7 @@ def get_chain(runtime: Runtime, network: Network) -> models.ChainState:
     )
 
 
-@router.get("/params", response_model=models.ChainParams, responses=describe_problems())
+@router.get("/params", response_model=models.ChainParams, responses=NOT_MODIFIED | describe_problems())
 def get_params(runtime: Runtime, if_none_match: IfNoneMatch = None) -> Response:
     """Every parameter; `params_hex` and `dataset_hex` are all that fixes the chain."""
     spec = runtime.spec

@@ -162,7 +162,7 @@ async def test_a_stopping_node_sends_long_polls_home(node: TestNode) -> None:
 
 
 async def _wait_until_polled(node: TestNode) -> None:
-    while not node.runtime.events.has_readers:
+    while not node.runtime.events.reader_count:
         await asyncio.sleep(0)
 
 
