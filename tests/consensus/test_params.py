@@ -62,6 +62,8 @@ VALID: dict[str, dict[str, Any]] = {
     "no reward": {"initial_reward": 0},
     "the last rung's work": {"initial_difficulty": 4_000},
     "the first rung's work": {"initial_difficulty": 1_000},
+    "the shortest halving interval": {"halving_interval": 1},
+    "the smallest maturity": {"maturity": 1},
     "the largest maturity": {"maturity": 2**32 - 1},
 }
 
