@@ -52,8 +52,8 @@ lock: $(READY) ## resolve the newest versions that pyproject.toml allows (ARGS="
 vectors: $(READY) ## write the golden vectors anew
 	@exec $(BIN)/freezenet dev vectors $(ARGS)
 
-docker-check: $(READY) ## build the container image and try it
-	@exec bash docker/check $(ARGS)
+docker-check: ## build the container image, run the composed devnet, take it down
+	@exec $(PYTHON) docker/check.py $(ARGS)
 
 clean: ## remove caches, build outputs and local networks; .venv stays
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .schemathesis
