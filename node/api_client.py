@@ -30,11 +30,16 @@ class ApiProblem(Exception):
 
 
 class ApiClient:
-    """One node over HTTP; blocks. Raises Unreachable and ApiProblem from every call."""
+    """One node over HTTP; blocks. Raises Unreachable and ApiProblem."""
 
     def __init__(self, url: str = DEFAULT_URL, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.Client(base_url=self.url, transport=transport, timeout=_TIMEOUT, trust_env=False)
+        try:
+            self._http = httpx.Client(
+                base_url=self.url, transport=transport, timeout=_TIMEOUT, trust_env=False
+            )
+        except httpx.InvalidURL as error:
+            raise Unreachable(f"{self.url} is no URL: {error}") from error
 
     def __enter__(self) -> Self:
         return self

@@ -16,14 +16,16 @@ import pytest
 from fastapi import FastAPI
 
 from chain.spec_file import write_chain_spec
+from consensus.dataset import encode_split
 from consensus.params import ChainSpec
 from consensus.transaction import SignedTransfer
+from dataset_server.store import DatasetStore
 from node.app import build_app
 from node.runtime import NodeRuntime
 from node.server import NodeServer
 from node.settings import NodeSettings
 from node.verification import DirectEvaluator, Evaluator
-from tests.builders import BuiltBlock, build_genesis, build_spec, mine_block
+from tests.builders import BuiltBlock, build_dataset, build_genesis, build_spec, mine_block
 from tests.fakes import DummyWorkVerifier, FakeClock
 
 OCTETS = {"content-type": "application/octet-stream"}
@@ -118,6 +120,13 @@ async def node(start_node: StartNode) -> AsyncIterator[TestNode]:
     """A node at genesis."""
     async with start_node() as started:
         yield started
+
+
+def put_dataset(store: DatasetStore) -> None:
+    """The tiny chain's dataset, whole."""
+    dataset = build_dataset()
+    train, eval_ = (encode_split(split.labels, split.pixels) for split in (dataset.train, dataset.eval))
+    store.put(dataset.spec, train, eval_)
 
 
 @asynccontextmanager

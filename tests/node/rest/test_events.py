@@ -128,7 +128,7 @@ async def test_a_slow_reader_is_reset(node: TestNode) -> None:
     events = node.runtime.events
     async with serve(node) as client, follow(client) as stream:
         await stream.next()
-        await wait_until(lambda: events.reader_count)
+        await wait_until(lambda: events.reader_count == 1)
         # All at once, so that the reader cannot keep up, whatever the scheduler does.
         for number in range(events.capacity + 1):
             events.publish("transaction", {"id": str(number)})
@@ -160,7 +160,7 @@ async def _get_status(client: httpx.AsyncClient) -> int:
 async def test_waiting_ends_with_an_event_of_another_thread() -> None:
     bus = EventBus("e")
     waiting = asyncio.create_task(bus.wait(0))
-    await wait_until(lambda: bus.reader_count)
+    await wait_until(lambda: bus.reader_count == 1)
     await asyncio.to_thread(bus.publish, "tip", {})
     await asyncio.wait_for(waiting, 20)
     assert not bus.reader_count
@@ -181,7 +181,7 @@ async def test_waiting_ends_with_the_time() -> None:
 async def test_closing_sends_everybody_home() -> None:
     bus = EventBus("e")
     waiting = asyncio.create_task(bus.wait(0))
-    await wait_until(lambda: bus.reader_count)
+    await wait_until(lambda: bus.reader_count == 1)
     bus.close()
     await asyncio.wait_for(waiting, 20)
     await asyncio.wait_for(bus.wait(0), 20)

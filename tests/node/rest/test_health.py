@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from consensus.address import encode_address
-from consensus.dataset import encode_dataset_spec, encode_split
+from consensus.dataset import encode_dataset_spec
 from dataset_server.app import build_app as build_dataset_app
 from dataset_server.store import DatasetStore
 from node.dataset_keeper import DatasetKeeper
@@ -22,7 +22,14 @@ from tests.builders import (
     mine_block,
     solve_witness,
 )
-from tests.node.rest.conftest import StartNode, TestNode, assert_problem, refuse_connection, wait_until
+from tests.node.rest.conftest import (
+    StartNode,
+    TestNode,
+    assert_problem,
+    put_dataset,
+    refuse_connection,
+    wait_until,
+)
 
 
 class NotReadyEvaluator:
@@ -84,10 +91,8 @@ async def test_rejects_what_needs_the_dataset_without_it(start_node: StartNode, 
 
 def build_dataset_source(directory: Path) -> httpx.ASGITransport:
     """A dataset server with the tiny chain's dataset."""
-    dataset = build_dataset()
     store = DatasetStore(directory)
-    train, eval_ = (encode_split(split.labels, split.pixels) for split in (dataset.train, dataset.eval))
-    store.put(dataset.spec, train, eval_)
+    put_dataset(store)
     return httpx.ASGITransport(app=build_dataset_app(store))
 
 

@@ -13,11 +13,10 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from consensus.address import encode_address
-from consensus.dataset import encode_split
 from consensus.transaction import encode_signed
 from node.app import build_openapi
-from tests.builders import ALICE, BOB, MINER, build_dataset, build_transfer
-from tests.node.rest.conftest import OCTETS, TestNode, serve
+from tests.builders import ALICE, BOB, MINER, build_transfer
+from tests.node.rest.conftest import OCTETS, TestNode, put_dataset, serve
 
 ROUTES = {
     "GET /v1/chain",
@@ -102,9 +101,7 @@ async def test_no_request_breaks_a_route(node: TestNode, path: str) -> None:
     await node.mine(2, [signed])
     waiting = build_transfer(node.spec, ALICE, BOB.public, nonce=1)
     await node.client.post("/v1/transactions", content=encode_signed(waiting), headers=OCTETS)
-    dataset = build_dataset()
-    train, eval_ = (encode_split(split.labels, split.pixels) for split in (dataset.train, dataset.eval))
-    node.runtime.dataset.store.put(dataset.spec, train, eval_)
+    put_dataset(node.runtime.dataset.store)
     known = {
         "block": "tip",
         "transaction_id": signed.tx_id.hex(),
