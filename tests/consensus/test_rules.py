@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from chain.keys import SigningKey
-from consensus.block import Block
+from consensus.block import Block, Witness
 from consensus.encoding import U64_MAX, ZERO_HASH
 from consensus.errors import Code, ConsensusError
 from consensus.ledger import Account, Payout
-from consensus.rules import check_header, check_parent_witness, compute_payout
+from consensus.rules import check_claims, check_header, check_parent_witness, compute_payout
 from consensus.transaction import SignedTransfer, compute_transactions_root
 from node.dev_chain import ALICE, CAROL, win
 from tests.consensus.golden import Place, check_block, get_golden, get_places, get_required, one_field
@@ -242,6 +242,13 @@ def test_the_child_of_genesis_commits_to_zero() -> None:
 def test_a_branch_that_claims_enough_is_not_put_off(difference: int) -> None:
     mutate = at_place(claimed_chain_work=7_000 + difference, tip_chain_work=9_500, tip_work=2_500)
     assert get_refusal(mutate(get_places()[AT])) is None
+
+
+@pytest.mark.parametrize(("train", "right"), [(116, 50), (115, 51), (115, 50), (240, 120)])
+def test_claims_at_their_bounds_are_accepted(train: int, right: int) -> None:
+    rung = SPEC.task.rungs[2]
+    assert (rung.min_train_correct, rung.min_eval_correct) == (115, 50)
+    check_claims(SPEC.dataset, rung, Witness(train, right, b""))
 
 
 def test_a_timestamp_at_either_bound_is_accepted() -> None:
