@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from chain.errors import PoolRefusal
 from consensus.errors import ConsensusError
 
 
@@ -58,7 +59,7 @@ class Metrics:
             (Gauge(f"freezenet_{name}", text, registry=self.registry), get) for name, text, get in _GAUGES
         ]
 
-    def count_rejection(self, error: ConsensusError) -> None:
+    def count_rejection(self, error: ConsensusError | PoolRefusal) -> None:
         """A block or a transfer was refused."""
         self._rejected.labels(str(error.code)).inc()
 

@@ -38,6 +38,7 @@ class ApiCode(Enum):
     NOT_FOUND = ("not-found", 404, "there is no such route, block, transaction or submission")
     WITNESS_PRUNED = ("witness-pruned", 404, "the block is known, its witness is no longer kept")
     METHOD_NOT_ALLOWED = ("method-not-allowed", 405, "the route knows no such method")
+    TOO_SLOW = ("too-slow", 408, "the body did not arrive in time")
     TOO_BUSY = ("too-busy", 429, "as many such requests are in flight as the node serves at once")
     INTERNAL = ("internal", 500, "the node failed; its log says why")
     CANNOT_EVALUATE = ("cannot-evaluate", 503, "the node's verification workers do not run")

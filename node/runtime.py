@@ -90,16 +90,17 @@ class NodeRuntime:
         self.request_stop: Callable[[], None] = lambda: None
         self._tasks: list[asyncio.Task[None]] = []
         make_transport = transport or httpx.AsyncHTTPTransport
+        node_id = load_node_id(settings)
         self.store = open_store(settings.database_path, spec)
         self._wire_chain()
         self._wire_evaluation(evaluator, make_transport)
-        self._wire_network(make_transport, random)
+        self._wire_network(node_id, make_transport, random)
 
     async def start(self) -> None:
         """Begin to talk to peers and to fetch what is missing; returns at once."""
         await self.network.start()
         if self._pool is not None:
-            self._tasks.append(asyncio.create_task(self.dataset.run()))
+            self._tasks.append(asyncio.create_task(self._keep_dataset()))
 
     def begin_stop(self) -> None:
         """Send every stream and long-poll home: the server waits for them before it stops."""
@@ -138,6 +139,12 @@ class NodeRuntime:
             self.failure = error
             self.request_stop()
 
+    async def _keep_dataset(self) -> None:
+        try:
+            await self.dataset.run()
+        except Exception as error:
+            self.fail(error)
+
     def _wire_chain(self) -> None:
         self.chain = Chain(self.store, self.spec, verify_signature)
         self.mempool = AnnouncedMempool(self.store, self.chain, verify_signature)
@@ -164,10 +171,12 @@ class NodeRuntime:
         )
         self.submissions = SubmissionDesk(self.importer, self.metrics, self.fail)
 
-    def _wire_network(self, make_transport: MakeTransport, random: random_module.Random) -> None:
+    def _wire_network(
+        self, node_id: str, make_transport: MakeTransport, random: random_module.Random
+    ) -> None:
         settings = self.settings
         peer_settings = PeerSettings(
-            node_id=load_node_id(settings),
+            node_id=node_id,
             listen_url=settings.own_url,
             peers=settings.peers,
             allow_private_peers=settings.allow_private_peers,

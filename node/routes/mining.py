@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
 
 from consensus.address import decode_address
 from consensus.block import HEADER_BYTES, decode_header
@@ -17,7 +18,7 @@ from node.mining import Template, build_template, wait_for_work
 from node.problems import ApiCode, ApiError, describe_problems
 from node.routes.access import Runtime, hold_long_poll, hold_submission, require_evaluation
 from node.routes.answers import describe_rung
-from node.routes.bodies import BINARY, read_body
+from node.routes.bodies import BINARY, JSON, read_body
 from node.runtime import NodeRuntime
 from node.submissions import SubmissionRecord
 
@@ -26,7 +27,12 @@ MAX_LONG_POLL_SECONDS = 60
 WORK_ID_PATTERN = "^[0-9a-f]{64}$"
 
 
-@router.get("/template", dependencies=[Depends(hold_long_poll)], responses=describe_problems(429))
+@router.get(
+    "/template",
+    response_model=models.MiningTemplate,
+    dependencies=[Depends(hold_long_poll)],
+    responses=describe_problems(429),
+)
 async def get_template(
     runtime: Runtime,
     address: Annotated[str, Query(max_length=128, description="to credit")],
@@ -36,7 +42,7 @@ async def get_template(
     timeout: Annotated[
         int, Query(ge=0, le=MAX_LONG_POLL_SECONDS, description="longest wait of a long-poll in seconds")
     ] = MAX_LONG_POLL_SECONDS,
-) -> models.MiningTemplate:
+) -> Response:
     """Work for one attempt: change the nonce alone; timestamp and difficulty belong together."""
     miner = decode_address(address)
     require_evaluation(runtime)
@@ -45,7 +51,9 @@ async def get_template(
     if runtime.events.is_closed:
         raise ApiError(ApiCode.SHUTTING_DOWN)
     template = build_template(runtime.spec, work, miner, int(runtime.clock()))
-    return _describe_template(template, longpoll)
+    # A full block's transfers are megabytes of hex, which the event loop leaves to a thread.
+    body = await run_in_threadpool(lambda: _describe_template(template, longpoll).model_dump_json())
+    return Response(body, media_type=JSON)
 
 
 @router.post(
@@ -56,7 +64,7 @@ async def get_template(
     responses={
         200: {"model": models.SubmittedBlock, "description": "Valid; a dry run stores nothing"},
         202: {"model": models.Submission, "description": "Taken; the verdict follows at status_url"},
-        **describe_problems(409, 413, 422, 425, 429),
+        **describe_problems(408, 409, 413, 422, 425, 429),
     },
     openapi_extra={
         "requestBody": {

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Request
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
+from chain.errors import PoolRefusal
 from chain.records import TransactionRecord
 from chain.view import View
 from consensus.block import encode_header
@@ -66,7 +67,7 @@ def list_mempool(
 @router.post(
     "/transactions",
     status_code=201,
-    responses=describe_problems(409, 413, 422, 425, 429),
+    responses=describe_problems(408, 409, 413, 422, 425, 429),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -108,7 +109,7 @@ def parse_json(body: bytes) -> SignedTransfer:
 def _add(runtime: NodeRuntime, signed: SignedTransfer) -> bytes:
     try:
         return runtime.mempool.add(signed)
-    except ConsensusError as error:
+    except (ConsensusError, PoolRefusal) as error:
         runtime.metrics.count_rejection(error)
         raise
 

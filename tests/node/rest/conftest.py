@@ -132,7 +132,7 @@ def put_dataset(store: DatasetStore) -> None:
 @asynccontextmanager
 async def serve(node: TestNode) -> AsyncIterator[httpx.AsyncClient]:
     """The node on a real socket; the runtime's lifespan stays the fixture's. Leaving stops the server."""
-    server = NodeServer(node.runtime, build_app(node.runtime), lifespan="off")
+    server = NodeServer(node.runtime, node.app, lifespan="off")
     listener = socket.create_server(("127.0.0.1", 0))
     task = asyncio.create_task(server.serve([listener]))
     await wait_until(lambda: server.started or task.done())
