@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
@@ -141,6 +141,19 @@ class NodeProcess:
         """Return once blocks are judged."""
         wait_until(self._is_evaluating, f"{self.url} judges blocks")
 
+    def wait_for_log(self, text: str) -> None:
+        """Return once it has logged a text since its last start."""
+        wait_until(lambda: text in self.log, f"{self.url} logs {text!r}")
+
+    def wait_for_tip(self, block_id: Hash32) -> None:
+        """Return once a block is its tip."""
+        wait_until(lambda: self.get_tip() == block_id.hex(), f"{self.url} is at {block_id.hex()}")
+
+    def wait_until_connected(self, urls: Iterable[str]) -> None:
+        """Return once it is connected with all of these peers."""
+        wanted = set(urls)
+        wait_until(lambda: wanted <= self.list_connected(), f"{self.url} is connected with {wanted}")
+
     def stop(self) -> None:
         """End the process in order, by force where it takes too long."""
         if self._process is None or self._process.poll() is not None:
@@ -183,6 +196,11 @@ class NodeProcess:
         """The id of its tip in hex."""
         tip: str = self.get("/v1/chain")["tip"]
         return tip
+
+    def list_connected(self) -> set[str]:
+        """The URLs of the peers that it is connected with."""
+        peers = self.get("/v1/peers")["items"]
+        return {peer["url"] for peer in peers if peer["state"] == "connected"}
 
     def get_metric(self, name: str) -> int:
         """The value of a metric without labels."""
