@@ -20,7 +20,7 @@ from node.miner.client import NodeLost, NodePool
 from node.miner.display import choose_display
 from node.miner.journal import Journal
 from node.miner.mining import RETRY_SECONDS, Miner, MiningOrder
-from node.miner.trainer import ProcessTrainer, TrainerSetup
+from node.miner.trainer import BuildAttempt, ProcessTrainer, TrainerSetup, build_training_attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,10 @@ class MinerOptions:
 
 
 async def run_miner(
-    options: MinerOptions, console: Console, transport: httpx.AsyncBaseTransport | None = None
+    options: MinerOptions,
+    console: Console,
+    transport: httpx.AsyncBaseTransport | None = None,
+    build_attempt: BuildAttempt = build_training_attempt,
 ) -> None:
     """Mines as told. Raises MiningFailed, Refused for a chain that breaks a rule, OSError."""
     status_path = options.directory / "status.jsonl"
@@ -49,7 +52,7 @@ async def run_miner(
             address = encode_address(options.order.miner)
             journal.record("started", chain=spec.chain_id.hex(), address=address)
             await _ensure_dataset(options, spec, nodes, journal, transport)
-            trainer = ProcessTrainer(_build_setup(options, spec))
+            trainer = ProcessTrainer(_build_setup(options, spec), build_attempt)
             source = random.SystemRandom()
             await Miner(options.order, nodes, trainer, journal, source, time.monotonic).run()
 

@@ -121,11 +121,11 @@ class ProcessTrainer:
     def __init__(
         self,
         setup: TrainerSetup,
-        build_attempt: BuildAttempt | None = None,
+        build_attempt: BuildAttempt,
         cancel_grace_seconds: float = CANCEL_GRACE_SECONDS,
     ) -> None:
         self._setup = setup
-        self._build_attempt = build_attempt or build_training_attempt
+        self._build_attempt = build_attempt
         self._cancel_grace_seconds = cancel_grace_seconds
         self._child: _Child | None = None
         self._is_training = False

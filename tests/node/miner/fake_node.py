@@ -20,15 +20,15 @@ from consensus.network import NetworkSpec
 from consensus.params import ChainParams, ChainSpec
 from consensus.task import Rung, Task
 
+TINY_RECORDS = encode_split(np.arange(8, dtype=np.uint8) % 2, np.zeros((8, 1, 4, 4), dtype=np.uint8))
+"""Both splits of the tiny dataset."""
 MINER = bytes(range(32))
 ADDRESS = encode_address(MINER)
 
 
 def build_tiny_spec(name: str = "tiny") -> ChainSpec:
     """A chain that nobody could train for: its task only has to be valid."""
-    labels = np.arange(8, dtype=np.uint8) % 2
-    pixels = np.zeros((8, 1, 4, 4), dtype=np.uint8)
-    records = encode_split(labels, pixels)
+    records = TINY_RECORDS
     dataset = describe_dataset(2, (1, 4, 4), records, records)
     rungs = (Rung(9_000, 4, 3, 1_000), Rung(9_000, 5, 4, 2_000))
     task = Task(dataset.dataset_id, NetworkSpec(1, 4, 4, 2, 1, 8, 16), rungs)
