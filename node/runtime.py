@@ -204,12 +204,15 @@ class NodeRuntime:
         return list(dict.fromkeys([*self.settings.dataset_sources, *self.settings.peers, *connected]))
 
     def _on_commit(self, commit: Commit) -> None:
+        record = commit.record
+        LOG.info("block %d %s is verified: %s", record.height, record.block_id.hex(), commit.status)
         if commit.disconnected:
+            LOG.info("%d blocks left the active chain", len(commit.disconnected))
             self.metrics.count_reorganisation()
             self.events.publish("reorganisation", describe_reorganisation(commit))
         if commit.status == "active":
-            self.events.publish("tip", describe_tip(commit.record))
-        self.network.announce_block(commit.record.block_id)
+            self.events.publish("tip", describe_tip(record))
+        self.network.announce_block(record.block_id)
 
     def _read_gauges(self, network: NetworkFacts) -> Gauges:
         tip = self.chain.tip
