@@ -94,8 +94,14 @@ class ExactWorkVerifier:
         check_counts(self._dataset, network, witness, self._count)
 
 
+@torch.no_grad()
 def compute_features(network: IntegerNetwork, pixels: Tensor, dtype: torch.dtype) -> Tensor:
     """float32[n, flat] integer activations behind the last convolution block of uint8[n, c, h, w] pixels."""
+    batches = torch.split(pixels, _compute_batch_records(network, dtype))
+    return torch.cat([_compute_batch_features(network, images, dtype) for images in batches])
+
+
+def _compute_batch_features(network: IntegerNetwork, pixels: Tensor, dtype: torch.dtype) -> Tensor:
     activations = (pixels >> 1).permute(0, 2, 3, 1).to(torch.float32)
     for index, layer in enumerate(network.spec.layers[:-2]):
         sums = _convolve(activations, _get_matrix(network, index, pixels.device), dtype)
@@ -119,7 +125,7 @@ def normalise_sums(network: IntegerNetwork, index: int, sums: Tensor) -> Tensor:
 def _compute_logits(network: IntegerNetwork, pixels: Tensor, dtype: torch.dtype) -> Tensor:
     with _plain_float32():
         parts = [
-            _compute_dense(network, compute_features(network, images, dtype), dtype)
+            _compute_dense(network, _compute_batch_features(network, images, dtype), dtype)
             for images in torch.split(pixels, _compute_batch_records(network, dtype))
         ]
     return torch.cat(parts)

@@ -38,7 +38,12 @@ class Twin(nn.Module):
     """int64[N - frozen_count], the free places, increasing."""
 
     def __init__(
-        self, spec: NetworkSpec, watermark: Watermark, generator: torch.Generator, gain: float
+        self,
+        spec: NetworkSpec,
+        watermark: Watermark,
+        generator: torch.Generator,
+        gain: float,
+        device: str | torch.device = "cpu",
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -52,8 +57,9 @@ class Twin(nn.Module):
         self.bias = nn.Parameter(torch.zeros(spec.classes))
         self.gains = nn.ParameterList(torch.full((n,), gain) for n in spec.normalised_outputs)
         self.shifts = nn.ParameterList(torch.zeros(n) for n in spec.normalised_outputs)
-        self.means = [torch.zeros(n) for n in spec.normalised_outputs]
-        self.variances = [torch.ones(n) for n in spec.normalised_outputs]
+        self.to(device)
+        self.means = [torch.zeros(n, device=device) for n in spec.normalised_outputs]
+        self.variances = [torch.ones(n, device=device) for n in spec.normalised_outputs]
 
     def compute_weights(self) -> Tensor:
         """float[N] grid weights; the gradient reaches the free ones alone."""
@@ -62,12 +68,17 @@ class Twin(nn.Module):
     def forward(self, activations: Tensor) -> Tensor:
         """float[n, classes] logits of float[n, c, h, w] activations; in training normalised by the batch."""
         weights = self.compute_weights()
-        for index, layer in enumerate(self.spec.layers):
-            sums = _apply_layer(layer, weights, activations)
-            if layer.kind == "logits":
-                return sums + self.bias
+        for index, layer in enumerate(self.spec.layers[:-2]):
+            sums = F.conv2d(activations, _get_matrix(layer, weights), padding=1)
             activations = self._normalise(index, sums, layer.pooled)
-        raise AssertionError("a network ends in its logits")
+        return self.classify(activations.flatten(1), weights)
+
+    def classify(self, features: Tensor, weights: Tensor) -> Tensor:
+        """float[n, classes] logits of float[n, flat] activations behind the convolutions."""
+        hidden, last = self.spec.layers[-2:]
+        sums = F.linear(features, _get_matrix(hidden, weights))
+        activations = self._normalise(len(self.gains) - 1, sums, hidden.pooled)
+        return F.linear(activations, _get_matrix(last, weights)) + self.bias
 
     def _normalise(self, index: int, sums: Tensor, pooled: bool) -> Tensor:
         values = F.batch_norm(
@@ -112,11 +123,8 @@ class Twin(nn.Module):
         return multipliers.cpu().numpy().astype(np.uint32), offsets.cpu().numpy().astype(np.int64)
 
 
-def _apply_layer(layer: Layer, weights: Tensor, activations: Tensor) -> Tensor:
-    matrix = weights[layer.start : layer.stop].view(layer.shape)
-    if layer.kind == "convolution":
-        return F.conv2d(activations, matrix, padding=1)
-    return F.linear(activations.flatten(1), matrix)
+def _get_matrix(layer: Layer, weights: Tensor) -> Tensor:
+    return weights[layer.start : layer.stop].view(layer.shape)
 
 
 def _draw_grid(count: int, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,161 @@
+"""The way of one attempt from fresh weights to a polished network, checkpoint by checkpoint.
+
+Owns what is done and what it costs. Whether to go on at a checkpoint is decided by `judge`, for the miner
+(training.attempt) and for the calibration (training.calibration) alike.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+from consensus.network import IntegerNetwork, NetworkSpec
+from consensus.watermark import Watermark
+from training.data import TrainingData
+from training.evaluator import compute_features
+from training.optimise import train
+from training.polish import Head, tune
+from training.recipe import Plan, Recipe
+from training.twin import Twin
+
+_WINDOW_STEPS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A moment at which an attempt may end."""
+
+    index: int
+    """From 0; the allowance of the plan that applies."""
+    train_correct: int
+    """Right train records: counted, or while training those of the last batches, scaled to the split."""
+    is_last: bool
+    """Whether nothing more can be done."""
+
+
+class Judgement(Enum):
+    """What to do at a checkpoint."""
+
+    RECOUNT = "the target seems to be met: count exactly"
+    GO_ON = "it may still be met"
+    GIVE_UP = "it is too far away"
+
+
+def judge(checkpoint: Checkpoint, target: int, allowance: float) -> Judgement:
+    """What to do about a train target, `allowance` given in records."""
+    if checkpoint.train_correct >= target:
+        return Judgement.RECOUNT
+    return Judgement.GO_ON if checkpoint.train_correct >= target - allowance else Judgement.GIVE_UP
+
+
+class Course:
+    """One attempt under one watermark. `poll` is called between steps and ends the course by raising."""
+
+    samples: int
+    """Trained so far."""
+    multiply_accumulates: int
+    """Spent so far: three forward passes for a sample trained, what it multiplies for everything else."""
+
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        watermark: Watermark,
+        data: TrainingData,
+        recipe: Recipe,
+        plan: Plan,
+        seed: int,
+        poll: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.samples = 0
+        self.multiply_accumulates = 0
+        self._generator = torch.Generator().manual_seed(seed)
+        self._twin = Twin(spec, watermark, self._generator, recipe.gain, data.inputs.device)
+        self._spec, self._data, self._recipe, self._plan = spec, data, recipe, plan
+        self._poll = poll
+        self._recent: deque[Tensor] = deque(maxlen=_WINDOW_STEPS)
+        self._head: Head | None = None
+
+    @property
+    def total_samples(self) -> int:
+        """Trained at the end of a full course: whole steps."""
+        return self._plan.samples // self._recipe.batch * self._recipe.batch
+
+    @property
+    def watermark(self) -> Watermark:
+        """What the network carries."""
+        return self._twin.watermark
+
+    def build_network(self) -> IntegerNetwork:
+        """The network as it is now."""
+        return self._head.build_network() if self._head else self._twin.export()
+
+    def estimate_train_correct(self) -> int:
+        """Right train records by the last steps' batches, which it waits for."""
+        if not self._recent:
+            return 0
+        share = torch.stack(list(self._recent)).sum() / (len(self._recent) * self._recipe.batch)
+        return int(share * len(self._data.train))
+
+    def follow(self) -> Iterator[Checkpoint]:
+        """Goes the whole way, pausing at every checkpoint; it ends where the caller stops asking."""
+        index = -1
+        for index, estimate in enumerate(self._train()):
+            yield Checkpoint(index, estimate, False)
+        for offset, (train_correct, is_last) in enumerate(self._polish(), index + 1):
+            yield Checkpoint(offset, train_correct, is_last)
+
+    def _train(self) -> Iterator[int]:
+        steps, parts = self._plan.samples // self._recipe.batch, self._plan.parts
+        ends = {steps * part // parts for part in range(1, parts)}
+        stream = train(self._twin, self._data, self._recipe, self._plan.samples, self._generator)
+        for step, right in enumerate(stream, 1):
+            self._recent.append(right)
+            self.samples += self._recipe.batch
+            self.multiply_accumulates += 3 * self._spec.multiply_accumulates * self._recipe.batch
+            self._poll()
+            if step in ends:
+                yield self.estimate_train_correct()
+
+    def _polish(self) -> Iterator[tuple[int, bool]]:
+        polish = self._recipe.polish
+        features = self._compute_features()
+        yield self._open_head(features), False
+        for _ in tune(self._twin, features, self._data.train.labels, self._recipe):
+            self.multiply_accumulates += 3 * self._dense_cost
+            self._poll()
+        yield self._open_head(features), polish.sweeps == 0
+        for sweep in range(polish.sweeps):
+            yield self._sweep(0.5**sweep), sweep + 1 == polish.sweeps
+
+    def _compute_features(self) -> Tensor:
+        self.multiply_accumulates += (
+            len(self._data.train) * self._spec.multiply_accumulates - self._dense_cost
+        )
+        return compute_features(self._twin.export(), self._data.train.pixels, torch.float32)
+
+    def _open_head(self, features: Tensor) -> int:
+        self.multiply_accumulates += self._dense_cost
+        self._head = Head(self._twin.export(), self.watermark.frozen_mask, features, self._data.train.labels)
+        return self._head.train_correct
+
+    def _sweep(self, width: float) -> int:
+        assert self._head is not None, "the head is opened before it is searched"
+        for trials in self._head.sweep(self._recipe.polish, width, self._generator):
+            self.multiply_accumulates += trials * len(self._data.train)
+            self._poll()
+        return self._head.train_correct
+
+    @property
+    def recount_cost(self) -> int:
+        """Multiply-accumulates of counting both splits exactly."""
+        return (len(self._data.train) + len(self._data.eval)) * self._spec.multiply_accumulates
+
+    @property
+    def _dense_cost(self) -> int:
+        """Multiply-accumulates of the dense layers on the whole train split."""
+        return len(self._data.train) * sum(layer.outputs * layer.inputs for layer in self._spec.layers[-2:])

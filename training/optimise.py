@@ -1,0 +1,79 @@
+"""Training a twin: Adam under a one-cycle schedule, one step after the other.
+
+Owns the order of the samples and the schedule. When to stop is the attempt's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.data import TrainingData
+from training.recipe import Recipe
+from training.twin import Twin
+
+
+def train(
+    twin: Twin, data: TrainingData, recipe: Recipe, samples: int, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Trains for `samples` samples and yields after every step: int64[] right answers in its batch.
+
+    The tensor is not waited for here, so that a GPU is never idle between two steps.
+    """
+    steps = samples // recipe.batch
+    optimiser = build_optimiser(twin, recipe)
+    batches = _draw_batches(len(data.train), recipe.batch, generator)
+    twin.train()
+    for step in range(steps):
+        set_rates(optimiser, compute_one_cycle((step + 0.5) / steps, recipe.warm_up))
+        indices = next(batches).to(data.inputs.device, non_blocking=True)
+        labels = data.train.labels[indices]
+        with _mixed_precision(data.inputs.device):
+            logits = twin(data.inputs[indices])
+        loss = F.cross_entropy(
+            logits.float() * recipe.logit_scale, labels, label_smoothing=recipe.label_smoothing
+        )
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        twin.apply_bounds()
+        yield (logits.detach().argmax(1) == labels).sum()
+
+
+def build_optimiser(twin: Twin, recipe: Recipe) -> torch.optim.Adam:
+    """Adam on the free weights and, at a rate of its own, on everything that no watermark touches."""
+    others = [twin.bias, *twin.gains, *twin.shifts]
+    groups = [
+        {"params": [twin.free], "peak": recipe.weight_rate},
+        {"params": others, "peak": recipe.normalisation_rate},
+    ]
+    return torch.optim.Adam(groups, lr=0.0, betas=recipe.betas, fused=True)
+
+
+def set_rates(optimiser: torch.optim.Adam, share: float) -> None:
+    """Every group's learning rate to this share of its peak."""
+    for group in optimiser.param_groups:
+        group["lr"] = share * group["peak"]
+
+
+def compute_one_cycle(progress: float, warm_up: float) -> float:
+    """Share of the peak rate after `progress` of all steps: up in a line, then down to zero."""
+    return progress / warm_up if progress < warm_up else (1 - progress) / (1 - warm_up)
+
+
+def _draw_batches(count: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """int64[batch] indices without end; every record once before any comes again."""
+    stream = torch.empty(0, dtype=torch.int64)
+    while True:
+        while len(stream) < batch:
+            stream = torch.cat([stream, torch.randperm(count, generator=generator)])
+        yield stream[:batch]
+        stream = stream[batch:]
+
+
+def _mixed_precision(device: torch.device) -> torch.autocast:
+    """bfloat16 where a GPU multiplies it faster; the exact recount does not depend on it."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")

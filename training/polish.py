@@ -1,0 +1,166 @@
+"""Polishing a near miss: the convolutions stay, the dense layers are tuned and then searched (protocol §3).
+
+Two stages on cached activations: `tune` follows the gradient, `Head.sweep` tries changes and keeps what
+classifies more records right. Both cost little beside the training before them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from consensus.network import MULTIPLIER_LIMIT, OFFSET_BOUND, IntegerNetwork
+from training.optimise import set_rates
+from training.quantisation import LEVELS
+from training.recipe import Polish, Recipe
+from training.twin import Twin
+
+_FOLD = 2**24
+_BARRED = -1e12
+_SEARCH_BIAS_BOUND = 2.0**22
+"""Logits stay below 2^24 in a hidden layer of up to 780 units, where float32 holds them exactly."""
+
+
+def tune(twin: Twin, features: Tensor, labels: Tensor, recipe: Recipe) -> Iterator[None]:
+    """Trains hidden layer, last layer and bias of a twin on all records at once, and yields after every step.
+
+    `features` are float32[n, flat] integer activations of its convolutions, whose normalisations stay.
+    """
+    polish = recipe.polish
+    others = [twin.gains[-1], twin.shifts[-1], twin.bias]
+    groups = [
+        {"params": [twin.free], "peak": polish.tune_weight_rate},
+        {"params": others, "peak": polish.tune_rate},
+    ]
+    optimiser = torch.optim.Adam(groups, lr=0.0, betas=recipe.betas, fused=True)
+    inputs = features / LEVELS
+    twin.eval()
+    for step in range(polish.tune_steps):
+        set_rates(optimiser, 1 - step / polish.tune_steps)
+        logits = twin.classify(inputs, twin.compute_weights()) * recipe.logit_scale
+        optimiser.zero_grad()
+        F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        twin.apply_bounds()
+        yield
+
+
+class Head:
+    """The dense layers of an integer network over cached activations, open to change.
+
+    Its count is the exact one as long as its logits stay below 2^24; whoever claims it recounts.
+    """
+
+    def __init__(
+        self, network: IntegerNetwork, frozen: npt.NDArray[np.bool_], features: Tensor, labels: Tensor
+    ) -> None:
+        device = features.device
+        hidden, last = network.spec.layers[-2:]
+        weights = torch.from_numpy(network.weights.astype(np.float32)).to(device)
+        self._network = network
+        self._labels = labels
+        self._last = weights[last.start :].view(last.shape).clone()
+        self._free_last = np.argwhere(~frozen[last.start :].reshape(last.shape)).tolist()
+        self._multipliers = torch.from_numpy(network.multipliers[-1].astype(np.float64)).to(device)
+        self._offsets = torch.from_numpy(network.offsets[-1].astype(np.float64)).to(device)
+        self._bias = torch.from_numpy(network.bias.astype(np.float32)).to(device)
+        self._sums = features @ weights[hidden.start : hidden.stop].view(hidden.shape).T
+        self._hidden = _activate(self._sums, self._multipliers, self._offsets)
+        self._logits = self._hidden @ self._last.T + self._bias
+        self._barred = torch.zeros_like(self._logits).scatter_(1, labels[:, None], _BARRED)
+        self._score = -1.0
+
+    @property
+    def train_correct(self) -> int:
+        """Records whose class is their label."""
+        return int((self._logits.argmax(1) == self._labels).sum())
+
+    def sweep(self, polish: Polish, width: float, generator: torch.Generator) -> Iterator[int]:
+        """One pass of proposals, scaled by `width`, over units, biases and free weights of the last layer.
+
+        Yields after each of them the multiplications that it cost for one record.
+        """
+        self._score = float(self._compute_scores(self._logits[None], polish)[0])
+        for unit in torch.randperm(len(self._offsets), generator=generator).tolist():
+            self._improve_unit(unit, polish, width, generator)
+            yield polish.proposals * (1 + len(self._bias))
+        for label in range(len(self._bias)):
+            self._improve_bias(label, polish, width, generator)
+            yield 0
+        for label, unit in self._free_last:
+            self._improve_weight(label, unit, polish, generator)
+            yield polish.proposals
+
+    def build_network(self) -> IntegerNetwork:
+        """The network with this head."""
+        weights = self._network.weights.copy()
+        weights[self._network.spec.layers[-1].start :] = self._last.cpu().numpy().astype(np.int8).reshape(-1)
+        return replace(
+            self._network,
+            weights=weights,
+            multipliers=(*self._network.multipliers[:-1], self._multipliers.cpu().numpy().astype(np.uint32)),
+            offsets=(*self._network.offsets[:-1], self._offsets.cpu().numpy().astype(np.int64)),
+            bias=self._bias.cpu().numpy().astype(np.int32),
+        )
+
+    def _improve_unit(self, unit: int, polish: Polish, width: float, generator: torch.Generator) -> None:
+        """Proposals for one hidden unit's M, about the mean of its sums, and B."""
+        sums = self._sums[:, unit, None].double()
+        factors = self._draw(polish.proposals, 0.3 * width, generator).exp()
+        steps = self._draw(polish.proposals, 15 * width, generator) * _FOLD
+        multipliers = (self._multipliers[unit] * factors).round().clamp(0, MULTIPLIER_LIMIT - 1)
+        kept = (self._multipliers[unit] - multipliers) * sums.mean()
+        offsets = (self._offsets[unit] + kept + steps).round().clamp(-OFFSET_BOUND, OFFSET_BOUND)
+        hidden = _activate(sums, multipliers, offsets)
+        changes = (hidden - self._hidden[:, unit, None]).T[:, :, None] * self._last[:, unit]
+        best = self._accept(self._logits + changes, polish)
+        if best is not None:
+            self._multipliers[unit], self._offsets[unit] = multipliers[best], offsets[best]
+            self._hidden[:, unit] = hidden[:, best]
+
+    def _improve_bias(self, label: int, polish: Polish, width: float, generator: torch.Generator) -> None:
+        steps = self._draw(polish.proposals, 3000 * width, generator).float()
+        biases = (self._bias[label] + steps).round().clamp(-_SEARCH_BIAS_BOUND, _SEARCH_BIAS_BOUND)
+        logits = self._logits.repeat(polish.proposals, 1, 1)
+        logits[:, :, label] += (biases - self._bias[label])[:, None]
+        best = self._accept(logits, polish)
+        if best is not None:
+            self._bias[label] = biases[best]
+
+    def _improve_weight(self, label: int, unit: int, polish: Polish, generator: torch.Generator) -> None:
+        levels = torch.randint(-LEVELS, LEVELS + 1, (polish.proposals,), generator=generator)
+        weights = levels.to(self._last)
+        logits = self._logits.repeat(polish.proposals, 1, 1)
+        logits[:, :, label] += (weights - self._last[label, unit])[:, None] * self._hidden[:, unit]
+        best = self._accept(logits, polish)
+        if best is not None:
+            self._last[label, unit] = weights[best]
+
+    def _accept(self, logits: Tensor, polish: Polish) -> int | None:
+        """Takes over the best of float32[proposals, n, classes] if it beats what there is, and says which."""
+        scores = self._compute_scores(logits, polish)
+        best = int(scores.argmax())
+        if scores[best] <= self._score:
+            return None
+        self._score, self._logits = float(scores[best]), logits[best].clone()
+        return best
+
+    def _compute_scores(self, logits: Tensor, polish: Polish) -> Tensor:
+        """float32[proposals]: records right, those near the boundary in part, so that small steps show."""
+        own = logits.gather(2, self._labels.expand(len(logits), -1)[:, :, None]).squeeze(2)
+        margins = own - (logits + self._barred).amax(2)
+        return torch.sigmoid(margins / (polish.softness * LEVELS**2)).sum(1)
+
+    def _draw(self, count: int, width: float, generator: torch.Generator) -> Tensor:
+        return (torch.randn(count, generator=generator) * width).to(self._offsets)
+
+
+def _activate(sums: Tensor, multipliers: Tensor, offsets: Tensor) -> Tensor:
+    scaled = sums.double() * multipliers + (offsets + _FOLD / 2)
+    return (scaled * (1 / _FOLD)).floor_().clamp_(0, LEVELS).float()

@@ -1,0 +1,71 @@
+"""How a network is trained and polished: numbers only, no torch.
+
+Nothing here is consensus: a miner may choose anything that ends in a valid solution (protocol §12).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from consensus.task import Rung
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long an attempt trains, and when it is not worth going on."""
+
+    min_work: int
+    """Rungs of this work and more follow this plan, up to the next one's."""
+    samples: int
+    """Training samples of a full attempt."""
+    parts: int
+    """Equal parts of the training, a checkpoint between each two."""
+    allowances: tuple[float, ...]
+    """One for each checkpoint (between parts, trained, tuned, after each sweep): the share of the train split
+    by which an attempt may miss the target there; one that misses it by more gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Polish:
+    """What is done to a near miss, the convolutions held fixed (protocol §3)."""
+
+    tune_steps: int
+    """Full-batch steps of Adam on the dense layers."""
+    tune_rate: float
+    """First learning rate of the normalisation and the bias; falls to zero in a line."""
+    tune_weight_rate: float
+    """The same for the free weights."""
+    sweeps: int
+    """Times that the search passes over every hidden unit, bias and free weight of the last layer."""
+    proposals: int
+    """Random changes tried at each of them; the best is kept if it is better."""
+    softness: float
+    """Scale of the logits' margin within which a record counts in part; 1 is the twin's unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything a miner chooses."""
+
+    plans: tuple[Plan, ...]
+    """By min_work, the first from 0."""
+    batch: int
+    """Samples of one step."""
+    weight_rate: float
+    """Peak learning rate of the free weights, on their grid of [-1, 1]."""
+    normalisation_rate: float
+    """Peak learning rate of gains, shifts and biases."""
+    betas: tuple[float, float]
+    """Of Adam."""
+    warm_up: float
+    """Share of the steps in which the rates rise to their peak; they fall to zero in the others."""
+    label_smoothing: float
+    gain: float
+    """First gain of every normalisation: activations saturate at 1."""
+    logit_scale: float
+    """Factor of the twin's logits in the loss."""
+    polish: Polish
+
+    def get_plan(self, rung: Rung) -> Plan:
+        """The plan of a rung."""
+        return [plan for plan in self.plans if plan.min_work <= rung.work][-1]

@@ -1,0 +1,25 @@
+"""The recipe of a network that no task was calibrated for."""
+
+from __future__ import annotations
+
+from training.recipe import Plan, Polish, Recipe
+
+_SWEEPS = 4
+_PARTS = 8
+_NEVER = (1.0,) * (_PARTS + 1 + _SWEEPS)
+
+DEFAULT_RECIPE = Recipe(
+    plans=(Plan(min_work=0, samples=150_000, parts=_PARTS, allowances=_NEVER),),
+    batch=64,
+    weight_rate=0.3,
+    normalisation_rate=0.03,
+    betas=(0.6, 0.95),
+    warm_up=0.3,
+    label_smoothing=0.1,
+    gain=0.15,
+    logit_scale=2.0,
+    polish=Polish(
+        tune_steps=40, tune_rate=0.01, tune_weight_rate=0.05, sweeps=_SWEEPS, proposals=16, softness=0.125
+    ),
+)
+"""Of a network that no task was calibrated for: its attempts never give up."""
