@@ -16,6 +16,7 @@ from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
+from uuid import uuid4
 
 import httpx
 import psutil
@@ -32,9 +33,11 @@ from tests.builders import BuiltBlock, build_dataset, submit
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "node")
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 40.0
 POLL_SECONDS = 0.02
 LISTENING = "listening on "
+MARK_VARIABLE = "ACCEPTANCE_NODE"
+"""Inherited by every process that a node starts, so that they can be told from those of other nodes."""
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
@@ -87,6 +90,7 @@ class NodeProcess:
         self._command = tuple(command)
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
+        self._mark = uuid4().hex
         self._http = httpx.Client(trust_env=False, timeout=WAIT_SECONDS)
 
     def __enter__(self) -> Self:
@@ -127,7 +131,7 @@ class NodeProcess:
             self._process = subprocess.Popen(
                 [*(command or self._command), *self._build_arguments()],
                 cwd=ROOT,
-                env=build_environment(),
+                env={**build_environment(), MARK_VARIABLE: self._mark},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -168,17 +172,13 @@ class NodeProcess:
         """End the process by kill -9."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(WAIT_SECONDS)
+        self.wait_for_kill()
 
     def wait_for_kill(self) -> None:
-        """Return once the process was ended by kill -9."""
+        """Return once something ended the process by kill -9 and its workers noticed."""
         wait_until(lambda: self.exit_code is not None, "the node is killed")
         assert self.exit_code == -signal.SIGKILL, self.log
-
-    def list_workers(self) -> list[psutil.Process]:
-        """The processes that it started."""
-        assert self._process is not None
-        return psutil.Process(self._process.pid).children(recursive=True)
+        wait_until(lambda: not _list_marked(self._mark), "the workers of a killed node end")
 
     def get(self, path: str) -> dict[str, Any]:
         """The JSON object at a path."""
@@ -243,3 +243,16 @@ class NodeProcess:
             *peers,
             *options,
         ]
+
+
+def _list_marked(mark: str) -> list[psutil.Process]:
+    """The living processes of one node."""
+    return [process for process in psutil.process_iter() if _read_mark(process) == mark]
+
+
+def _read_mark(process: psutil.Process) -> str | None:
+    try:
+        alive = process.status() != psutil.STATUS_ZOMBIE
+        return process.environ().get(MARK_VARIABLE) if alive else None
+    except (psutil.Error, OSError):
+        return None
