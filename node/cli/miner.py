@@ -74,9 +74,12 @@ def bench_command(
     data: Annotated[
         Path | None, typer.Option(help="Dataset in one file; the embedded digits where none is given.")
     ] = None,
-    difficulty: Annotated[
-        int, typer.Option(min=0, help="Train for the rung of this difficulty; the ladder's ends bound it.")
-    ] = 0,
+    block_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="Train for the rung that this machine alone needs so long for; else the middle."
+        ),
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure.")] = 10.0,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,
@@ -92,7 +95,7 @@ def bench_command(
         dataset = load_bench_dataset(data)
     except (ConsensusError, OSError) as error:
         raise CommandError(f"{data} is no dataset: {error}") from None
-    rate = measure_training_rate(task, dataset, difficulty, device, threads, seconds)
+    rate = measure_training_rate(task, dataset, device, threads, seconds, block_seconds)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(rate)))
     else:

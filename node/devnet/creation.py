@@ -43,8 +43,8 @@ DEFAULT_TASK = "digits"
 DEFAULT_SEED = "devnet"
 
 Tell = Callable[[str], None]
-MeasureRate = Callable[[DevnetPlan, Path, int], float]
-"""(plan, dataset file, difficulty) → million multiply-accumulates a second of all miners together."""
+MeasureRate = Callable[[DevnetPlan, Path], float]
+"""(plan, dataset file) → million multiply-accumulates a second of all miners together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +109,7 @@ def create_devnet(files: DevnetFiles, plan: DevnetPlan, tell: Tell, measure: Mea
     task = load_task(plan.task, dataset)
     write_wallets(files, plan.seed, (*FUNDED_NAMES, *plan.miner_names))
     tell(f"measuring how fast {plan.miners} miners train together, {MEASURE_SECONDS:g} s")
-    middle = task.rungs[len(task.rungs) // 2].work
-    rate = measure(plan, files.get_dataset_file(plan.task), middle)
+    rate = measure(plan, files.get_dataset_file(plan.task))
     difficulty = compute_initial_difficulty(task, rate)
     tell(f"{rate:,.0f} million multiply-accumulates a second: initial difficulty {difficulty:,}")
     spec = ChainSpec.build(build_params(plan, task, difficulty, int(time.time())), dataset)
@@ -168,16 +167,17 @@ def build_params(plan: DevnetPlan, task: Task, difficulty: int, genesis_seconds:
     )
 
 
-def measure_rate_together(plan: DevnetPlan, dataset: Path, difficulty: int) -> float:
+def measure_rate_together(plan: DevnetPlan, dataset: Path) -> float:
     """The summed rate of as many `miner bench` as there will be miners, at once: they share the machine."""
+    count = max(1, plan.miners)
     command = (
         *(sys.executable, "-P", "-m", "node", "miner", "bench", "--json", "--task", plan.task),
-        *("--data", str(dataset.resolve()), "--difficulty", str(difficulty)),
+        *("--data", str(dataset.resolve()), "--block-seconds", str(TARGET_INTERVAL_SECONDS * count)),
         *("--seconds", str(MEASURE_SECONDS), "--threads", "1"),
     )
     benches = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(max(1, plan.miners))
+        for _ in range(count)
     ]
     try:
         return sum(_read_rate(bench) for bench in benches)

@@ -24,24 +24,35 @@ class Rate:
     device: str
     threads: int
     difficulty: int
-    """That of the rung which the attempts were for."""
+    """Work of the rung which the attempts were for."""
     seconds: float
     rate: float
     """Million training multiply-accumulates a second."""
 
 
 def measure_training_rate(
-    task_name: str, dataset: Dataset, difficulty: int, device_name: str, threads: int, seconds: float
+    task_name: str,
+    dataset: Dataset,
+    device_name: str,
+    threads: int,
+    seconds: float,
+    block_seconds: float | None = None,
 ) -> Rate:
-    """The rate at the rung of a difficulty, which is clamped to the ladder."""
+    """The rate at the rung that such a machine needs `block_seconds` for, or at the middle rung.
+
+    The rate depends a little on the rung, so that a short measurement at the middle one finds it first.
+    """
     torch.set_num_threads(threads)
     device = choose_device(device_name)
     task = load_task(task_name, dataset.spec)
-    clamped = min(max(difficulty, task.rungs[0].work), task.rungs[-1].work)
-    rate = measure_rate(
-        task, TrainingData.load(dataset, device), load_recipe(task.network), task.get_rung(clamped), seconds
+    data, recipe = TrainingData.load(dataset, device), load_recipe(task.network)
+    rung = task.rungs[len(task.rungs) // 2]
+    if block_seconds is not None:
+        first = measure_rate(task, data, recipe, rung, seconds / 3)
+        rung = task.get_rung(max(int(first * block_seconds), task.rungs[0].work))
+    return Rate(
+        task_name, device, threads, rung.work, seconds, measure_rate(task, data, recipe, rung, seconds)
     )
-    return Rate(task_name, device, threads, clamped, seconds, rate)
 
 
 def load_bench_dataset(path: Path | None) -> Dataset:

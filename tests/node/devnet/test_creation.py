@@ -34,7 +34,7 @@ class Bench:
         self.rate = rate
         self.datasets: list[Path] = []
 
-    def __call__(self, _plan: DevnetPlan, dataset: Path, _difficulty: int) -> float:
+    def __call__(self, _plan: DevnetPlan, dataset: Path) -> float:
         self.datasets.append(dataset)
         return self.rate
 

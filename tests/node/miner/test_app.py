@@ -19,7 +19,7 @@ from tests.node.miner.fake_trainer import build_instant
 
 
 class NodeWithDataset(httpx.AsyncBaseTransport):
-    """Routes as a node does: datasets to its server, the rest to the fake node; the first request for it fails."""
+    """Routes as a node does, to a dataset server and the fake node; the first request for data fails."""
 
     def __init__(self, node: FakeNode, root: Path) -> None:
         self._node = node
