@@ -86,7 +86,7 @@ class NodeProcess:
     def __init__(self, directory: Path, peers: Sequence[str] = (), command: Sequence[str] = COMMAND) -> None:
         self.directory = directory
         self.port = 0
-        self._peers = list(peers)
+        self.peers = list(peers)
         self._command = tuple(command)
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
@@ -236,7 +236,7 @@ class NodeProcess:
             return False
 
     def _build_arguments(self) -> list[str]:
-        peers = [part for url in self._peers for part in ("--peer", url)]
+        peers = [part for url in self.peers for part in ("--peer", url)]
         options = ["--allow-private-peers", "--log-format", "json", "--log-level", "debug"]
         return [
             *("node", "run", "--dir", str(self.directory), "--port", str(self.port)),

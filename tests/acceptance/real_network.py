@@ -85,5 +85,7 @@ def run_network(
         network = RealNetwork(spec, tuple(nodes), blocks[-1])
         for node in nodes:
             node.wait_until_evaluating()
+            # One that starts again seeks the others by itself.
+            node.peers = [other.url for other in nodes if other is not node]
         network.wait_for_connections()
         yield network
