@@ -1,8 +1,9 @@
-"""kill -9 of nodes of a running network at random moments: `python tests/acceptance/random_kill.py --times 5`.
+"""kill -9 of nodes of a running network at random: `python tests/acceptance/random_kill.py --times 5`.
 
-Three real nodes agree on blocks that flow without pause. Again and again one of them is killed, its database
-checked by `freezenet db check`, started with the real command, and waited for until it has caught up. Prints a
-line for each; exits 1 where a database is unsound, a node does not come back, or the nodes disagree at the end.
+Three real nodes agree on blocks that flow without pause. Again and again one of them is killed, its
+database checked by `freezenet db check`, started with the real command, and waited for until it has caught
+up. Prints a line for each; exits 1 where a database is unsound, a node does not come back, or the nodes
+disagree at the end.
 """
 
 from __future__ import annotations
