@@ -22,6 +22,9 @@ def lone_node(tmp_path_factory: pytest.TempPathFactory, scene: Scene) -> Iterato
     with NodeProcess(directory) as node:
         node.start()
         node.wait_until_evaluating()
+        hashes = {node.compute_tables_hash()}
         for built in (scene.first, scene.tip):
             assert node.post_block(built.raw).status_code == 201
+            hashes.add(node.compute_tables_hash())
+        assert len(hashes) == 3, "the hash sees every block"
         yield node
