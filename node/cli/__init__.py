@@ -6,7 +6,6 @@ Owns the exit codes and the one line that a failure ends with; what a command do
 
 from __future__ import annotations
 
-import errno
 import importlib
 import importlib.util
 import signal
@@ -18,7 +17,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from node.cli.errors import CommandError
+from node.cli.errors import DISK_FULL, CommandError
 
 COMMANDS = {
     "devnet": "Run a whole network on this machine: dataset server, nodes and miners.",
@@ -34,7 +33,6 @@ COMMANDS = {
 }
 """Name and help of every command. A command is listed where node/cli has a file of its name."""
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _OWN_PACKAGES = ("consensus", "chain", "training", "dataset_server", "node")
 
 
@@ -68,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _fail(f"the package {error.name} is missing: run `make setup`")
     except OSError as error:
-        if error.errno not in _DISK_FULL:
+        if error.errno not in DISK_FULL:
             raise
         return _fail(f"the disk is full{f': {error.filename}' if error.filename else ''}")
     except SystemExit as stop:

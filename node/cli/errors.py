@@ -5,6 +5,11 @@ Codes: 0 done, 1 failed, 2 usage (typer's own), 3 node unreachable.
 
 from __future__ import annotations
 
+import errno
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says where nothing more can be written; the root has one line for it."""
+
 
 class CommandError(Exception):
     """A command cannot do what was asked; its text is the one line for stderr."""

@@ -7,10 +7,13 @@ lies in it: what services of an earlier chain left there is moved aside.
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +28,7 @@ from node.devnet.accounts import FUNDED_NAMES, build_key, write_wallets
 from node.devnet.errors import DevnetError
 from node.devnet.files import DevnetFiles
 from node.devnet.plan import DATASET, DevnetPlan, assign_ports, read_plan, write_plan
+from node.devnet.processes import build_environment, guarding
 from training.tasks import TASK_NAMES, load_task
 
 TARGET_INTERVAL_SECONDS = 20
@@ -175,16 +179,22 @@ def measure_rate_together(plan: DevnetPlan, dataset: Path) -> float:
         *("--data", str(dataset.resolve()), "--block-seconds", str(TARGET_INTERVAL_SECONDS * count)),
         *("--seconds", str(MEASURE_SECONDS), "--threads", "1"),
     )
-    benches = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(count)
-    ]
-    try:
-        return sum(_read_rate(bench) for bench in benches)
-    finally:
-        for bench in benches:
-            bench.kill()
-            bench.wait()
+    token = secrets.token_hex(16)
+    environment = build_environment(os.environ, token)
+    with guarding(token), ExitStack() as benches:
+        started = [benches.enter_context(_bench(command, environment)) for _ in range(count)]
+        return sum(_read_rate(bench) for bench in started)
+
+
+@contextmanager
+def _bench(command: Sequence[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def _read_rate(bench: subprocess.Popen[str]) -> float:

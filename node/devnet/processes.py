@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +77,27 @@ def kill_group(token: str, group: int) -> None:
     for process in find_marked(token):
         if _get_group(process) == group:
             _send(process, signal.SIGKILL)
+
+
+@contextmanager
+def guarding(token: str) -> Iterator[None]:
+    """A process beside this one that ends whatever bears the token as soon as this one is gone."""
+    guard = subprocess.Popen(
+        [sys.executable, "-P", "-m", "node.devnet.guard", token],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        # Closes its input and waits until it has swept.
+        guard.communicate()
+
+
+def build_environment(parent: Mapping[str, str], token: str) -> dict[str, str]:
+    """The environment of a marked process: no setting of the caller's node, one thread, and the token."""
+    environment = {name: value for name, value in parent.items() if not name.startswith("FREEZENET_")}
+    return {**environment, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", TOKEN_VARIABLE: token}
 
 
 def _iterate_marked(token: str) -> Iterator[psutil.Process]:

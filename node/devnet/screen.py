@@ -88,6 +88,7 @@ class LiveScreen:
         self._scene = scene
         self._began = time.monotonic()
         self._live = Live(console=console, refresh_per_second=4, vertical_overflow="crop")
+        self._is_table_kept = False
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -103,8 +104,8 @@ class LiveScreen:
         print_line(self._console, line)
 
     def show_services(self, services: Iterable[Service]) -> None:
-        """Prints the table above the view."""
-        self._console.print(build_service_table(services, self._console.width))
+        """Shows the table until every service runs; it then stays above the view."""
+        self._live.update(build_service_table(services, self._console.width))
 
     def note_service(self, service: Service) -> None:
         """Prints what went wrong; the rest is in the view."""
@@ -115,8 +116,19 @@ class LiveScreen:
         """Draws the view, and prints a line a block above it."""
         for line in list_news(self._scene, snapshot):
             self.tell(line)
+        if not self._is_table_kept and not self._keep_table(snapshot):
+            self.show_services(snapshot.services)
+            return
         up_seconds = time.monotonic() - self._began
         self._live.update(build_live_view(self._scene, snapshot, time.time(), up_seconds))
+
+    def _keep_table(self, snapshot: Snapshot) -> bool:
+        """Prints the table for good once nothing in it is about to change."""
+        states = {service.state for service in snapshot.services}
+        self._is_table_kept = states <= {ServiceState.RUNNING, ServiceState.FAILED}
+        if self._is_table_kept:
+            self._console.print("", build_service_table(snapshot.services, self._console.width), sep="\n")
+        return self._is_table_kept
 
 
 def choose_screen(console: Console, scene: Scene) -> Screen:

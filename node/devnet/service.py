@@ -7,13 +7,13 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
 from node.devnet.plan import ServiceSpec
-from node.devnet.processes import TOKEN_VARIABLE, ProcessIdentity, identify_process, kill_group
+from node.devnet.processes import ProcessIdentity, build_environment, identify_process, kill_group
 
 RESTARTS_ALLOWED = 5
 RESTART_WINDOW_SECONDS = 60.0
@@ -145,12 +145,6 @@ class Service:
             self.reason = ""
         self.state = state
         self._on_change(self)
-
-
-def build_environment(parent: Mapping[str, str], token: str) -> dict[str, str]:
-    """A service's environment: no setting of the caller's node, one thread, and the run's token."""
-    environment = {name: value for name, value in parent.items() if not name.startswith("FREEZENET_")}
-    return {**environment, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", TOKEN_VARIABLE: token}
 
 
 def describe_end(exit_code: int, last_line: str) -> str:

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +19,7 @@ from node.devnet.control import write_run
 from node.devnet.errors import DevnetError
 from node.devnet.files import DevnetFiles
 from node.devnet.plan import Role, ServiceSpec
-from node.devnet.processes import stop_marked
+from node.devnet.processes import guarding, stop_marked
 from node.devnet.report import build_report, find_disagreement
 from node.devnet.screen import Screen
 from node.devnet.service import Service, ServiceState
@@ -147,18 +145,3 @@ class Supervisor:
         except OSError as error:
             self._trouble = error
         self._screen.note_service(service)
-
-
-@contextmanager
-def guarding(token: str) -> Iterator[None]:
-    """A process beside this one that ends whatever bears the token as soon as this one is gone."""
-    guard = subprocess.Popen(
-        [sys.executable, "-P", "-m", "node.devnet.guard", token],
-        stdin=subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        yield
-    finally:
-        # Closes its input and waits until it has swept.
-        guard.communicate()

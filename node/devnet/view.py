@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from rich import box
 from rich.console import Group, RenderableType
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -21,7 +20,6 @@ from node.miner.journal import MinerStatus
 
 ID_DIGITS = 12
 _FULL_ADDRESS_COLUMNS = 118
-_BAR_COLUMNS = 8
 _STATE_STYLES = {
     ServiceState.RUNNING: "green",
     ServiceState.STARTING: "yellow",
@@ -50,7 +48,7 @@ class Scene:
 
 def build_service_table(services: Iterable[Service], columns: int) -> Table:
     """Name, role, URL, address and state of every service."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for title in ("Service", "Role", "URL", "Address", "State"):
         table.add_column(title, no_wrap=True)
     for service in services:
@@ -71,9 +69,13 @@ def build_live_view(
 ) -> RenderableType:
     """Everything that moves: a title line, the nodes, the miners, and who is in trouble."""
     parts: list[RenderableType] = [
+        "",
         build_title(scene, snapshot, now_seconds, up_seconds),
+        "",
         build_node_table(snapshot.nodes),
+        "",
         build_miner_table(scene, snapshot),
+        "",
     ]
     parts += [
         Text(f"{service.spec.name}: {service.reason}", style="red")
@@ -100,7 +102,7 @@ def build_title(scene: Scene, snapshot: Snapshot, now_seconds: float, up_seconds
 
 def build_node_table(nodes: Sequence[NodeStatus]) -> Table:
     """A row a node; equal tips have equal colours, so that a fork is seen at once."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
     table.add_column("Node ", no_wrap=True)
     table.add_column("State", no_wrap=True, min_width=10)
     table.add_column("Height", justify="right", min_width=8)
@@ -115,12 +117,12 @@ def build_node_table(nodes: Sequence[NodeStatus]) -> Table:
 
 def build_miner_table(scene: Scene, snapshot: Snapshot) -> Table:
     """A row a miner: the attempt under way, and its accuracy against both targets."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
     table.add_column("Miner", no_wrap=True)
     table.add_column("Doing", no_wrap=True, min_width=10)
     table.add_column("Block", justify="right", no_wrap=True)
     table.add_column("Attempt", justify="right", no_wrap=True)
-    table.add_column("Trained", width=_BAR_COLUMNS)
+    table.add_column("Best %", justify="right", no_wrap=True)
     table.add_column("Train % / need", justify="right", no_wrap=True, min_width=12)
     table.add_column("Eval % / need", justify="right", no_wrap=True, min_width=12)
     table.add_column("Found", justify="right")
@@ -194,7 +196,7 @@ def _build_miner_cells(
         doing,
         f"{miner.height:,}",
         f"{miner.attempt:,}",
-        ProgressBar(total=max(1, miner.total_samples), completed=miner.samples, width=_BAR_COLUMNS),
+        f"{100 * miner.best_train_correct / dataset.n_train:.1f}" if miner.best_train_correct else "–",
         _build_accuracy(miner.train_correct, miner.train_target, dataset.n_train),
         _build_accuracy(miner.eval_correct, miner.eval_target, dataset.n_eval),
         str(miner.accepted),

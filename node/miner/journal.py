@@ -118,6 +118,10 @@ class MinerStatus:
     train_target: int = 0
     eval_correct: int = 0
     eval_target: int = 0
+    best_train_correct: int = 0
+    """The most that a finished attempt reached on this parent."""
+    parent: str = ""
+    """Id of the block that the attempt builds on."""
     accepted: int = 0
     """Blocks that a node accepted."""
     rejected: int = 0
@@ -131,13 +135,20 @@ class MinerStatus:
         for key in _COPIED & event.keys():
             setattr(self, key, int(event[key] or 0))
         if name == "attempt":
-            self.attempts_by_parent[str(event.get("parent", ""))] += 1
-            self.samples = self.train_correct = self.eval_correct = 0
+            self._begin_attempt(str(event.get("parent", "")))
+        elif name in ("missed", "gave-up", "found"):
+            self.best_train_correct = max(self.best_train_correct, self.train_correct)
         elif name == "accepted":
             self.accepted += not event.get("dry_run", False)
         elif name == "rejected":
             self.rejected += 1
         self.activity = _ACTIVITIES.get(name, self.activity)
+
+    def _begin_attempt(self, parent: str) -> None:
+        self.attempts_by_parent[parent] += 1
+        self.samples = self.train_correct = self.eval_correct = 0
+        if parent != self.parent:
+            self.parent, self.best_train_correct = parent, 0
 
 
 _COPIED = {

@@ -64,8 +64,8 @@ def test_a_devnet_mines_converges_stops_and_resumes(tmp_path: Path) -> None:
     assert run is not None
     assert find_marked(run.token) == []
 
-    resumed = run_devnet(directory, "--blocks", str(len(report["blocks"]) + 1))
-    check_report(resumed, len(report["blocks"]) + 1)
+    resumed = run_devnet(directory, "--blocks", str(len(report["blocks"])))
+    check_report(resumed, len(report["blocks"]))
     assert resumed["blocks"][: len(report["blocks"])] == report["blocks"]
 
 

@@ -11,11 +11,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from node.devnet.plan import ServiceSpec
-from node.devnet.processes import TOKEN_VARIABLE, find_marked
+from node.devnet.processes import TOKEN_VARIABLE, build_environment, find_marked
 from node.devnet.service import (
     Service,
     ServiceState,
-    build_environment,
     describe_end,
     read_last_line,
 )

@@ -49,7 +49,7 @@ def build_node(name: str, **changes: object) -> NodeStatus:
 
 
 def build_snapshot(*blocks: BlockFacts) -> Snapshot:
-    miner = MinerStatus("training", 7, 13, 9_000, 500, 1_000, 3, 4, 5, 4, 2)
+    miner = MinerStatus("training", 7, 13, 9_000, 500, 1_000, 3, 4, 5, 4, 6, "ab", 2)
     return Snapshot(
         services=build_services(),
         nodes=(build_node("n1"), build_node("n2", is_answering=False, state=ServiceState.STARTING)),
@@ -58,6 +58,11 @@ def build_snapshot(*blocks: BlockFacts) -> Snapshot:
         tip=BLOCK,
         attempts_by_parent={BLOCK.parent: 9},
     )
+
+
+def get_text(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
 
 
 def render(view: RenderableType, columns: int = 100, is_terminal: bool = False) -> str:
@@ -84,7 +89,7 @@ def test_the_live_view_shows_nodes_and_attempts() -> None:
         "block 1 1:15 ago",
         "n1 running 12 abababababab 2 5",
         "n2 starting",
-        "m1 training 13 7 ━━━━ 37.5 / 50.0 62.5 / 50.0 2",
+        "m1 training 13 7 75.0 37.5 / 50.0 62.5 / 50.0 2",
     ):
         assert words in text, screen
 
@@ -157,8 +162,11 @@ def test_on_a_terminal_blocks_scroll_above_the_view() -> None:
         assert isinstance(screen, LiveScreen)
         screen.show_services(snapshot.services)
         screen.note_service(snapshot.services[1])
+        snapshot.services[1].state = ServiceState.STARTING
         screen.show(snapshot)
-    assert isinstance(console.file, io.StringIO)
-    text = console.file.getvalue()
+        assert "Ctrl-C" not in get_text(console)
+        snapshot.services[1].state = ServiceState.RUNNING
+        screen.show(snapshot)
+    text = get_text(console)
     assert "Ctrl-C stops every process" in text
     assert BLOCK.block_id[:12] in text

@@ -53,6 +53,16 @@ def test_status_follows_an_attempt() -> None:
     assert status.attempts_by_parent == {"ab": 2}
 
 
+def test_status_keeps_the_best_attempt_on_a_parent() -> None:
+    status = MinerStatus()
+    for train_correct in (4, 7, 5):
+        status.apply({"event": "attempt", **FACTS})
+        status.apply({"event": "missed", **FACTS, "train_correct": train_correct})
+    assert status.best_train_correct == 7
+    status.apply({"event": "attempt", **FACTS, "parent": "cd"})
+    assert status.best_train_correct == 0
+
+
 def test_status_takes_counts_that_are_not_known_yet() -> None:
     status = MinerStatus()
     status.apply({"event": "progress", **FACTS, "samples": 5, "total_samples": 9, "train_correct": None})
