@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeVar
 
 import httpx
@@ -38,6 +40,8 @@ TRIES = 4
 """How often a request is repeated that met a busy peer or a forgotten handshake."""
 MAX_RETRY_SECONDS = 5.0
 """The longest wait that a busy peer may ask for."""
+CONNECT_SECONDS = 5.0
+"""The longest time until a connection stands."""
 MAX_PROBLEM_BYTES = 4_096
 """Length of a refusal's body."""
 
@@ -49,6 +53,18 @@ class _Reply:
     status: int
     body: bytes
     retry_after_seconds: float
+
+
+def build_http(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
+    """The HTTP client that all peers are asked with."""
+    # Nothing of the environment's proxies, and no pooled timeout: every request has its own. Cookies would
+    # pile up in memory for as long as peers send them.
+    return httpx.AsyncClient(
+        transport=transport,
+        timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
+        trust_env=False,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+    )
 
 
 class PeerClient:
@@ -153,9 +169,9 @@ class PeerClient:
                     await response.aclose()
         except TimeoutError as error:
             raise PeerUnreachable(f"no answer to {message} within {limits.answer_seconds:.0f} s") from error
-        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, UnicodeError, OSError) as error:
             raise PeerUnreachable(f"{message}: {str(error) or type(error).__name__}") from error
-        return _Reply(response.status_code, body, _read_retry_after(response))
+        return _Reply(response.status_code, body, read_retry_after(response))
 
 
 async def _read(response: httpx.Response, limit_bytes: int) -> bytes:
@@ -182,15 +198,19 @@ def _parse(model: type[Answer], body: bytes) -> Answer:
 def _read_code(body: bytes) -> str:
     try:
         code = json.loads(body)["code"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "no-code"
     return code[:64] if isinstance(code, str) and code.isascii() and code.isprintable() else "no-code"
 
 
-def _read_retry_after(response: httpx.Response) -> float:
+def read_retry_after(response: httpx.Response) -> float:
+    """How many seconds to wait before asking again, whatever a peer wrote there."""
     try:
         wait = float(response.headers.get("Retry-After", "1"))
     except ValueError:
+        return 1.0
+    if math.isnan(wait):
+        # The event loop cannot sleep so long: it fails, and the node with it.
         return 1.0
     return min(max(wait, 0.05), MAX_RETRY_SECONDS)
 

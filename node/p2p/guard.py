@@ -49,7 +49,8 @@ async def resolve_host(host: str) -> list[str]:
     """The addresses that the system's resolver gives."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):
+        # A name with labels that no resolver takes fails while it is encoded.
         return []
     # An IPv6 address may carry a scope, which means it is a local one.
     return [str(entry[4][0]).split("%")[0] for entry in found]

@@ -20,6 +20,7 @@ from consensus.params import ChainSpec
 from consensus.transaction import SignedTransfer
 from node.clock import Clock
 from node.importing import BlockImporter, Source
+from node.p2p.client import build_http
 from node.p2p.connections import Connections, OnFatal
 from node.p2p.errors import PeerCode, PeerError, PeerLied, Refusal
 from node.p2p.gate import Gate, Session
@@ -35,7 +36,6 @@ from node.p2p.urls import get_host, is_private, normalise_url
 from node.p2p.wire import PROTOCOL, Hello
 
 LOG = logging.getLogger("freezenet.p2p")
-CONNECT_SECONDS = 5.0
 
 TransportFactory = Callable[[], httpx.AsyncBaseTransport]
 
@@ -169,9 +169,7 @@ class PeerNetwork:
         inner = transport()
         if not self._settings.allow_private_peers:
             inner = PublicTransport(inner, self._is_configured, resolve)
-        # Nothing of the environment's proxies, and no pooled timeout: every request has its own.
-        timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)
-        return httpx.AsyncClient(transport=inner, timeout=timeout, trust_env=False)
+        return build_http(inner)
 
     def _is_configured(self, url: httpx.URL) -> bool:
         base = f"{url.scheme}://{url.netloc.decode('ascii')}"

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.parse import urlsplit
+
+import httpx
 
 from node.p2p.limits import MAX_URL_CHARACTERS
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_MAX_NAME_CHARACTERS = 253
 
 
 def normalise_url(url: str) -> str:
@@ -19,14 +25,16 @@ def normalise_url(url: str) -> str:
         raise ValueError("a peer's URL is printable ASCII of at most 256 characters")
     parts = urlsplit(url)
     host = parts.hostname
-    if parts.scheme not in _DEFAULT_PORTS or not host or set(host) & set(" %\\"):
+    if parts.scheme not in _DEFAULT_PORTS or not host or ("[" in url) != (":" in host) or not _is_host(host):
         raise ValueError(f"{url!r} is not an http or https URL of a host")
     if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError(f"{url!r} has more than a scheme, a host and a port")
     bracketed = f"[{host}]" if ":" in host else host
     port = parts.port
     suffix = "" if port is None or port == _DEFAULT_PORTS[parts.scheme] else f":{port}"
-    return f"{parts.scheme}://{bracketed}{suffix}"
+    normal = f"{parts.scheme}://{bracketed}{suffix}"
+    _check_readable(normal)
+    return normal
 
 
 def get_host(url: str) -> str:
@@ -56,6 +64,27 @@ def is_public_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) ->
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or address
     return inner.is_global and not inner.is_multicast
+
+
+def _is_host(host: str) -> bool:
+    """Whether a lower-case text is an IP address in its usual form, or a name that resolvers take."""
+    if _parse_address(host) is not None:
+        return "%" not in host
+    labels = host.split(".")
+    # Resolvers take a number, alone or at the end, for an address in an unusual form: 127.1, 0x7f000001.
+    is_number = _NUMBER.fullmatch(labels[-1]) is not None
+    is_name = len(host) <= _MAX_NAME_CHARACTERS and all(_LABEL.fullmatch(label) for label in labels)
+    return is_name and not is_number
+
+
+def _check_readable(url: str) -> None:
+    """Raises ValueError where the HTTP client would refuse the URL, as names that are no real `xn--` ones."""
+    try:
+        readable = httpx.URL(url).host
+    except httpx.InvalidURL as error:
+        raise ValueError(f"{url!r}: {error}") from error
+    if not readable:
+        raise ValueError(f"{url!r} has no host")
 
 
 def _parse_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from consensus.block import Witness
 from consensus.errors import Code
@@ -376,3 +378,48 @@ async def test_stranger_under_a_node_s_name_does_not_take_its_place(
     node.network.add_peer(honest.url)
 
     await until(lambda: node.tip_id == blocks[-1].block_id)
+
+
+@pytest.mark.parametrize("host", ["999.1.1.1", "a..b", "xn--a", "a<b"])
+@pytest.mark.parametrize("allow_private_peers", [True, False])
+async def test_url_that_leads_nowhere_does_not_stop_the_node(
+    world: World, start_node: StartNode, host: str, allow_private_peers: bool
+) -> None:
+    peer = FakePeer(world, 7)
+    peer.addresses = [f"http://{host}:8000"]
+    node = await start_node(1, peer.url, allow_private_peers=allow_private_peers)
+    await until(lambda: "/addresses" in peer.asked)
+    visitor = FakePeer(world, 8)
+    visitor.listen_url = f"http://{host}"
+    await visitor.greet(node)
+    block = mine_block(world.spec, world.genesis)
+    peer.claim([block])
+
+    await peer.announce(node, block)
+    await peer.greet(node)
+    await peer.announce(node, block)
+
+    await until(lambda: node.tip_id == block.block_id)
+    assert node.failures == []
+
+
+async def test_peer_that_names_no_number_as_its_wait_does_not_stop_the_node(
+    world: World, start_node: StartNode
+) -> None:
+    peer = FakePeer(world, 7)
+    asked = asyncio.Event()
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.set()
+        await Response(status_code=429, headers={"Retry-After": "nan"})(scope, receive, send)
+
+    world.apps[peer.host] = refuse
+    node = await start_node(1, peer.url)
+    async with asyncio.timeout(5):
+        await asked.wait()
+    other = FakePeer(world, 8)
+    other.claim([block := mine_block(world.spec, world.genesis)])
+    node.network.add_peer(other.url)
+
+    await until(lambda: node.tip_id == block.block_id)
+    assert node.failures == []

@@ -12,6 +12,7 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from node.p2p import client as client_module
 from node.p2p import limits as limits_module
 from node.p2p.client import PeerClient
 from node.p2p.errors import PeerLied, PeerRefused, PeerUnreachable, Refusal
@@ -221,8 +222,29 @@ async def test_busy_peer_is_asked_again() -> None:
     assert server.count == 3
 
 
+@pytest.mark.parametrize("wait", ["nan", "-nan", "inf", "-1", "1e999", "soon"])
+async def test_wait_that_a_busy_peer_asks_for_is_a_bounded_number(wait: str) -> None:
+    response = httpx.Response(429, headers={"Retry-After": wait})
+
+    assert 0.0 < client_module.read_retry_after(response) <= client_module.MAX_RETRY_SECONDS
+
+
+async def test_cookies_of_peers_are_not_kept() -> None:
+    http = client_module.build_http(httpx.ASGITransport(Server(Response(b"{}", 200, {"Set-Cookie": "a=b"}))))
+    for _ in range(2):
+        await http.get("http://peer/")
+
+    assert len(http.cookies.jar) == 0
+
+
 @pytest.mark.parametrize(
-    ("body", "code"), [(b'{"code": "barred"}', "barred"), (b"?", "no-code"), (b"[]", "no-code")]
+    ("body", "code"),
+    [
+        (b'{"code": "barred"}', "barred"),
+        (b"?", "no-code"),
+        (b"[]", "no-code"),
+        (b"[" * 4_096, "no-code"),
+    ],
 )
 async def test_refusal_carries_its_code(body: bytes, code: str) -> None:
     client = Server(Response(body, 403)).build_client()

@@ -46,6 +46,22 @@ def test_urls_have_one_form(url: str, normal: str) -> None:
         "http://example.org\n",
         "http://[::1",
         "http://" + "x" * 300,
+        "http://999.1.1.1",
+        "http://1.2.3",
+        "http://127.1",
+        "http://2130706433",
+        "http://0x7f000001",
+        "http://a..b",
+        "http://.",
+        "http://a.",
+        "http://-a.org",
+        "http://" + "x" * 64 + ".org",
+        "http://" + "x." * 127 + "org",
+        "http://xn--a",
+        "http://xn--zz--",
+        "http://a<b",
+        "http://a^b",
+        "http://[v1.a]",
     ],
 )
 def test_rejects_urls_of_no_peer(url: str) -> None:
@@ -165,6 +181,7 @@ async def test_guard_lets_the_operator_s_own_choice_pass() -> None:
 async def test_system_resolver_knows_this_machine_and_not_nonsense() -> None:
     assert "127.0.0.1" in await resolve_host("127.0.0.1")
     assert await resolve_host("no-such-host.invalid") == []
+    assert await resolve_host("a..b") == []
 
 
 def test_bars_are_bounded_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
