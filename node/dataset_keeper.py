@@ -68,9 +68,10 @@ class DatasetKeeper:
         return True
 
     async def _complete(self) -> None:
-        if not self._is_complete and not await asyncio.to_thread(self.store.has, self.dataset_id):
-            sources = self._list_sources()
-            await fetch_dataset(self.dataset_id, sources, self.store, self._transport(), _log_progress)
+        # Every time and not only where files are missing: it compares what is there with its hashes and mends
+        # it, and asks nobody where the dataset is whole.
+        sources = self._list_sources()
+        await fetch_dataset(self.dataset_id, sources, self.store, self._transport(), _log_progress)
         self._is_complete = True
 
 

@@ -32,6 +32,7 @@ from node.events import EventBus
 from node.importing import BlockImporter
 from node.metrics import Gauges, Metrics
 from node.mining import WorkSource
+from node.p2p.guard import PublicTransport, resolve_host
 from node.p2p.network import PeerNetwork
 from node.p2p.settings import PeerSettings
 from node.settings import NodeSettings
@@ -92,9 +93,10 @@ class NodeRuntime:
         make_transport = transport or httpx.AsyncHTTPTransport
         node_id = load_node_id(settings)
         self.store = open_store(settings.database_path, spec)
+        self._make_transport = make_transport
         self._wire_chain()
-        self._wire_evaluation(evaluator, make_transport)
-        self._wire_network(node_id, make_transport, random)
+        self._wire_evaluation(evaluator)
+        self._wire_network(node_id, random)
 
     async def start(self) -> None:
         """Begin to talk to peers and to fetch what is missing; returns at once."""
@@ -132,6 +134,12 @@ class NodeRuntime:
         """The exposition text of all metrics; blocks while it reads."""
         return self.metrics.render(self._read_gauges(network))
 
+    def make_dataset_transport(self) -> httpx.AsyncBaseTransport:
+        """The way to the dataset's sources: a peer's name may lead elsewhere than when it was dialled."""
+        if self.settings.allow_private_peers:
+            return self._make_transport()
+        return PublicTransport(self._make_transport(), self._is_named_source, resolve_host)
+
     def fail(self, error: BaseException) -> None:
         """Stop loudly: a database that fails or an impossible state is nothing to go on from."""
         if self.failure is None:
@@ -151,13 +159,17 @@ class NodeRuntime:
         self.mempool.events = self.events
         self.work_source = WorkSource(self.store, self.chain, self.mempool)
 
-    def _wire_evaluation(self, evaluator: Evaluator | None, make_transport: MakeTransport) -> None:
+    def _wire_evaluation(self, evaluator: Evaluator | None) -> None:
         settings, dataset_id = self.settings, self.spec.task.dataset_id
         self._pool = None
         if evaluator is None:
             self._pool = VerificationPool(settings.datasets_path, dataset_id, settings.verification_workers)
         self.dataset = DatasetKeeper(
-            DatasetStore(settings.datasets_path), dataset_id, self._list_sources, self._pool, make_transport
+            DatasetStore(settings.datasets_path),
+            dataset_id,
+            self._list_sources,
+            self._pool,
+            self.make_dataset_transport,
         )
         self.importer = BlockImporter(
             self.spec,
@@ -171,9 +183,7 @@ class NodeRuntime:
         )
         self.submissions = SubmissionDesk(self.importer, self.metrics, self.fail)
 
-    def _wire_network(
-        self, node_id: str, make_transport: MakeTransport, random: random_module.Random
-    ) -> None:
+    def _wire_network(self, node_id: str, random: random_module.Random) -> None:
         settings = self.settings
         peer_settings = PeerSettings(
             node_id=node_id,
@@ -188,7 +198,7 @@ class NodeRuntime:
             self.store,
             self.mempool,
             self.importer,
-            make_transport,
+            self._make_transport,
             self.clock,
             random,
             self.fail,
@@ -197,6 +207,12 @@ class NodeRuntime:
     def _require_pool(self) -> VerificationPool:
         assert self._pool is not None
         return self._pool
+
+    def _is_named_source(self, url: httpx.URL) -> bool:
+        """Whether the operator named the source or the peer that a URL belongs to."""
+        named = map(httpx.URL, self.settings.dataset_sources)
+        is_source = any((url.scheme, url.netloc) == (source.scheme, source.netloc) for source in named)
+        return is_source or self.network.is_configured(url)
 
     def _list_sources(self) -> list[str]:
         """Who may have the dataset: what the operator named, then every peer connected with."""

@@ -121,6 +121,11 @@ class PeerNetwork:
         """Every peer connected with or configured, in the order of their URLs."""
         return self._connections.list_peers()
 
+    def is_configured(self, url: httpx.URL) -> bool:
+        """Whether a URL belongs to a peer that the operator named."""
+        base = f"{url.scheme}://{url.netloc.decode('ascii')}"
+        return self._connections.is_configured_url(normalise_url(base))
+
     def add_peer(self, url: str) -> None:
         """Stay connected with a URL from now on. Raises ValueError for what is no peer's URL."""
         self._connections.add([normalise_url(url)], "configured")
@@ -168,12 +173,8 @@ class PeerNetwork:
     def _build_http(self, transport: TransportFactory, resolve: Resolve) -> httpx.AsyncClient:
         inner = transport()
         if not self._settings.allow_private_peers:
-            inner = PublicTransport(inner, self._is_configured, resolve)
+            inner = PublicTransport(inner, self.is_configured, resolve)
         return build_http(inner)
-
-    def _is_configured(self, url: httpx.URL) -> bool:
-        base = f"{url.scheme}://{url.netloc.decode('ascii')}"
-        return self._connections.is_configured_url(normalise_url(base))
 
     def _build_hello(self) -> Hello:
         return Hello(

@@ -11,8 +11,10 @@ import pytest
 from consensus.address import encode_address
 from consensus.dataset import encode_dataset_spec
 from dataset_server.app import build_app as build_dataset_app
+from dataset_server.errors import DatasetMissing
 from dataset_server.store import DatasetStore
 from node.dataset_keeper import DatasetKeeper
+from node.verification import EvaluatorUnavailable, VerificationPool
 from tests.builders import (
     MINER,
     build_dataset,
@@ -130,3 +132,73 @@ async def test_a_source_that_fails_is_asked_again(tmp_path: Path) -> None:
     await asyncio.wait_for(keeper.run(), 20)
     assert keeper.is_complete
     assert transports == []
+
+
+async def test_a_damaged_dataset_is_mended(tmp_path: Path) -> None:
+    kept, dataset_id = DatasetStore(tmp_path / "kept"), build_dataset().spec.dataset_id
+    put_dataset(kept)
+    chunk = next((tmp_path / "kept").rglob("chunks/*"))
+    chunk.write_bytes(b"damaged")
+    source = build_dataset_source(tmp_path / "source")
+    keeper = DatasetKeeper(kept, dataset_id, lambda: ["http://data"], None, lambda: source)
+
+    await asyncio.wait_for(keeper.run(), 20)
+
+    assert kept.load(dataset_id).spec == build_dataset().spec
+
+
+async def test_a_whole_dataset_needs_no_source(tmp_path: Path) -> None:
+    kept = DatasetStore(tmp_path / "kept")
+    put_dataset(kept)
+    keeper = DatasetKeeper(
+        kept, build_dataset().spec.dataset_id, list, None, lambda: httpx.MockTransport(refuse_connection)
+    )
+
+    await asyncio.wait_for(keeper.run(), 20)
+
+    assert keeper.is_complete
+
+
+async def test_a_dataset_damaged_while_its_workers_did_not_start_is_mended(tmp_path: Path) -> None:
+    kept, dataset_id = DatasetStore(tmp_path / "kept"), build_dataset().spec.dataset_id
+    source = build_dataset_source(tmp_path / "source")
+
+    class Pool(VerificationPool):
+        starts = 0
+
+        async def start(self) -> None:
+            self.starts += 1
+            if self.starts == 1:
+                for chunk in (tmp_path / "kept").rglob("chunks/*"):
+                    chunk.unlink()
+            try:
+                kept.load(dataset_id)
+            except DatasetMissing as error:
+                raise EvaluatorUnavailable(str(error)) from error
+
+    pool = Pool(tmp_path / "kept", dataset_id)
+    keeper = DatasetKeeper(kept, dataset_id, lambda: ["http://data"], pool, lambda: source, 0.001)
+
+    await asyncio.wait_for(keeper.run(), 20)
+
+    assert pool.starts == 2
+
+
+async def test_a_dataset_is_fetched_from_public_addresses_or_from_whom_the_operator_named(
+    start_node: StartNode, tmp_path: Path
+) -> None:
+    source, asked = build_dataset_source(tmp_path / "source"), list[str]()
+
+    class Recorder(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            asked.append(request.url.host)
+            return await source.handle_async_request(request)
+
+    async with start_node(dataset_sources=("http://127.0.0.1:8700",), transport=Recorder) as node:
+        transport = node.runtime.make_dataset_transport()
+        async with httpx.AsyncClient(transport=transport) as client:
+            await client.get("http://127.0.0.1:8700/health/live")
+            with pytest.raises(httpx.ConnectError):
+                await client.get("http://127.0.0.1:8701/health/live")
+
+    assert asked == ["127.0.0.1"]
