@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from node.devnet.service import Service, ServiceState
 from node.devnet.view import (
     Scene,
+    build_hint,
     build_live_view,
     build_service_table,
     format_block,
@@ -89,6 +90,7 @@ class LiveScreen:
         self._began = time.monotonic()
         self._live = Live(console=console, refresh_per_second=4, vertical_overflow="crop")
         self._is_table_kept = False
+        self._view: RenderableType | None = None
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -97,6 +99,8 @@ class LiveScreen:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._view is not None:
+            self._live.update(self._view)
         self._live.stop()
 
     def tell(self, line: str) -> None:
@@ -120,14 +124,16 @@ class LiveScreen:
             self.show_services(snapshot.services)
             return
         up_seconds = time.monotonic() - self._began
-        self._live.update(build_live_view(self._scene, snapshot, time.time(), up_seconds))
+        self._view = build_live_view(self._scene, snapshot, time.time(), up_seconds)
+        self._live.update(Group(self._view, build_hint()))
 
     def _keep_table(self, snapshot: Snapshot) -> bool:
         """Prints the table for good once nothing in it is about to change."""
         states = {service.state for service in snapshot.services}
         self._is_table_kept = states <= {ServiceState.RUNNING, ServiceState.FAILED}
         if self._is_table_kept:
-            self._console.print("", build_service_table(snapshot.services, self._console.width), sep="\n")
+            table = build_service_table(snapshot.services, self._console.width)
+            self._console.print("", table, "", sep="\n")
         return self._is_table_kept
 
 
@@ -139,7 +145,7 @@ def choose_screen(console: Console, scene: Scene) -> Screen:
 def print_line(console: Console, line: str) -> None:
     """One line, unwrapped and without styles of its own; with the time where nobody looks on."""
     stamp = "" if console.is_terminal else time.strftime("%H:%M:%S ")
-    console.print(f"{stamp}{line}", markup=False, highlight=console.is_terminal, soft_wrap=True)
+    console.print(f"{stamp}{line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def list_news(scene: Scene, snapshot: Snapshot) -> list[str]:

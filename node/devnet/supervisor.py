@@ -135,6 +135,7 @@ class Supervisor:
         for role in reversed(_START_ORDER):
             await asyncio.gather(*(service.stop() for service in self._get_services(role)))
         await asyncio.to_thread(stop_marked, self._token, 0.0)
+        self._screen.tell("every process has stopped")
 
     def _get_services(self, role: Role) -> list[Service]:
         return [service for service in self.services if service.spec.role == role]

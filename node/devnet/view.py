@@ -82,8 +82,12 @@ def build_live_view(
         for service in snapshot.services
         if service.reason
     ]
-    parts.append(Text("Ctrl-C stops every process", style="dim"))
     return Group(*parts)
+
+
+def build_hint() -> Text:
+    """What ends a devnet, as the last line of its view."""
+    return Text("Ctrl-C stops every process", style="dim")
 
 
 def build_title(scene: Scene, snapshot: Snapshot, now_seconds: float, up_seconds: float) -> Text:

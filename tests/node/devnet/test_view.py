@@ -164,9 +164,9 @@ def test_on_a_terminal_blocks_scroll_above_the_view() -> None:
         screen.note_service(snapshot.services[1])
         snapshot.services[1].state = ServiceState.STARTING
         screen.show(snapshot)
-        assert "Ctrl-C" not in get_text(console)
+        assert "FreezeNet devnet" not in get_text(console)
         snapshot.services[1].state = ServiceState.RUNNING
         screen.show(snapshot)
     text = get_text(console)
-    assert "Ctrl-C stops every process" in text
+    assert "FreezeNet devnet" in text
     assert BLOCK.block_id[:12] in text
