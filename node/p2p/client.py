@@ -74,8 +74,17 @@ class PeerClient:
     """
 
     def __init__(
-        self, http: httpx.AsyncClient, url: str, limits: LimitTable, build_hello: Callable[[], Hello]
+        self,
+        http: httpx.AsyncClient,
+        url: str,
+        limits: LimitTable,
+        build_hello: Callable[[], Hello],
+        is_pinned: bool = True,
     ) -> None:
+        """With `is_pinned`, every answer has to come from the address of the first."""
+        self.remote_host: str | None = None
+        """Address that its answers come from; None before the first."""
+        self._is_pinned = is_pinned
         self._http = http
         self._url = url
         self._limits = limits
@@ -163,6 +172,7 @@ class PeerClient:
             async with asyncio.timeout(limits.answer_seconds):
                 response = await self._http.send(request, stream=True)
                 try:
+                    self._note_remote_host(response)
                     is_answer = response.is_success
                     body = await _read(response, limits.answer_bytes if is_answer else MAX_PROBLEM_BYTES)
                 finally:
@@ -172,6 +182,20 @@ class PeerClient:
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, UnicodeError, OSError) as error:
             raise PeerUnreachable(f"{message}: {str(error) or type(error).__name__}") from error
         return _Reply(response.status_code, body, read_retry_after(response))
+
+    def _note_remote_host(self, response: httpx.Response) -> None:
+        host = _get_remote_host(response)
+        if self._is_pinned and self.remote_host not in (None, host):
+            # A name that leads to others by turns would put its lies down to them.
+            raise PeerUnreachable(f"it answers from {host}, not from {self.remote_host} any more")
+        self.remote_host = host
+
+
+def _get_remote_host(response: httpx.Response) -> str | None:
+    stream = response.extensions.get("network_stream")
+    address = None if stream is None else stream.get_extra_info("server_addr")
+    # An IPv6 address may carry a scope behind a percent sign.
+    return None if address is None else str(address[0]).split("%")[0]
 
 
 async def _read(response: httpx.Response, limit_bytes: int) -> bytes:

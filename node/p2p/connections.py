@@ -17,7 +17,7 @@ from node.clock import Clock
 from node.p2p.client import PeerClient
 from node.p2p.errors import PeerError, PeerLied
 from node.p2p.gate import Gate
-from node.p2p.limits import MAX_DIALS, LimitTable
+from node.p2p.limits import MAX_DIALS, MAX_PEERS_PER_HOST, LimitTable
 from node.p2p.peers import Address, AddressBook, Origin, Peer, PeerInfo, PeerState
 from node.p2p.settings import PeerSettings
 from node.p2p.standing import MonotonicTime, Standing
@@ -131,10 +131,12 @@ class Connections:
     def punish(self, peer: Peer, lie: PeerLied) -> None:
         """End the relation with a liar, and bar it unless it is configured or on this machine."""
         peer.address.lies += 1
-        exempt = peer.address.origin == "configured" or is_loopback(get_host(peer.url))
+        exempt = peer.address.origin == "configured" or any(map(is_loopback, peer.hosts))
         LOG.warning("peer %s lied (%s)%s", peer.url, lie, "; it is retried later" if exempt else "; barred")
         if not exempt:
-            self._standing.bar(get_host(peer.url), self._settings.bar_seconds)
+            # Names cost nothing, addresses do.
+            for host in peer.hosts:
+                self._standing.bar(host, self._settings.bar_seconds)
         self.end(peer, str(lie))
 
     def is_configured(self, node_id: str) -> bool:
@@ -227,7 +229,8 @@ class Connections:
 
     async def _dial(self, address: Address) -> Peer | None:
         """The peer at an address; None where it is this node, connected already, or refused."""
-        client = PeerClient(self._http, address.url, self._limits, self._build_hello)
+        is_configured = address.origin == "configured"
+        client = PeerClient(self._http, address.url, self._limits, self._build_hello, not is_configured)
         try:
             hello = await client.shake_hands()
         finally:
@@ -238,10 +241,22 @@ class Connections:
             address.problem = "this node itself"
         elif address.listen_url in self._peers:
             address.problem = f"connected as {address.listen_url}"
+        elif not is_configured and (problem := self._find_host_problem(Peer(address, client))) is not None:
+            address.problem = problem
         elif self._get_refusal(address) is None:
             LOG.info("connected with %s at height %d", address.url, hello.height)
             return self._admit(address, client)
         address.due_at = self._time() + self._settings.max_redial_seconds
+        return None
+
+    def _find_host_problem(self, peer: Peer) -> str | None:
+        """Why the address that a stranger's name leads to is not connected with; None where it is."""
+        if any(self._standing.is_barred(host, ()) for host in peer.hosts):
+            return "its address is barred"
+        strangers = [other for other in self.peers if other.address.origin != "configured"]
+        neighbours = [other for other in strangers if other.hosts & peer.hosts]
+        if len(neighbours) >= MAX_PEERS_PER_HOST and not any(map(is_loopback, peer.hosts)):
+            return f"{len(neighbours)} peers are connected with at its address"
         return None
 
     def _admit(self, address: Address, client: PeerClient) -> Peer:

@@ -18,6 +18,7 @@ from node.p2p.limits import (
     MAX_OUTBOX_TRANSFERS,
     MAX_REMEMBERED_IDS,
 )
+from node.p2p.urls import get_host
 
 PeerState = Literal["connected", "idle", "barred", "partitioned"]
 Origin = Literal["configured", "shook-hands", "learnt"]
@@ -134,6 +135,11 @@ class Peer:
     def url(self) -> str:
         """Where it is reached."""
         return self.address.url
+
+    @property
+    def hosts(self) -> set[str]:
+        """The host of its URL and the address that it answers from."""
+        return {get_host(self.url), self.client.remote_host or get_host(self.url)}
 
 
 class AddressBook:

@@ -14,6 +14,7 @@ from consensus.block import Witness
 from consensus.errors import Code
 from consensus.transaction import encode_signed
 from node.p2p import claims
+from node.p2p.limits import MAX_PEERS_PER_HOST
 from tests.builders import (
     ALICE,
     BOB,
@@ -423,3 +424,59 @@ async def test_peer_that_names_no_number_as_its_wait_does_not_stop_the_node(
 
     await until(lambda: node.tip_id == block.block_id)
     assert node.failures == []
+
+
+async def test_liar_is_barred_under_all_its_names(world: World, start_node: StartNode) -> None:
+    node = await start_node(1)
+    liars = [FakePeer(world, number, host=f"liar-{number}.example") for number in (7, 8)]
+    world.names |= {liar.host: "10.0.0.7" for liar in liars}
+    block = mine_block(world.spec, world.genesis)
+    for liar in liars:
+        liar.claim([block.with_witness(make_twin(world, block, FALSE_MARK).witness)])
+    await liars[0].greet(node)
+    await until(lambda: has_judged(node, liars[0]))
+
+    await liars[1].greet(node)
+    await until(lambda: "/handshake" in liars[1].asked)
+    honest = FakePeer(world, 9)
+    honest.claim([block])
+    await honest.greet(node)
+    await until(lambda: node.tip_id == block.block_id)
+
+    assert set(liars[1].asked) == {"/handshake"}
+    assert node.importer.evaluated == 2
+
+
+async def test_name_that_begins_to_lead_elsewhere_blames_nobody_else(
+    world: World, start_node: StartNode
+) -> None:
+    node = await start_node(1)
+    honest, liar = FakePeer(world, 9), FakePeer(world, 7, host="liar.example")
+    world.names[liar.host] = honest.host
+    await liar.greet(node)
+    await until(lambda: liar.url in node.peer_urls)
+    block = mine_block(world.spec, world.genesis)
+    liar.claim([block.with_witness(make_twin(world, block, FALSE_MARK).witness)])
+
+    world.names[liar.host] = "10.0.0.7"
+    await liar.announce(node, block)
+    await until(lambda: liar.url not in node.peer_urls)
+    honest.claim([block])
+    await honest.greet(node)
+
+    await until(lambda: node.tip_id == block.block_id)
+
+
+async def test_one_host_takes_few_places(world: World, start_node: StartNode) -> None:
+    node = await start_node(1, max_peers=6)
+    crowd = [FakePeer(world, number, host=f"crowd-{number}.example") for number in range(20, 26)]
+    world.names |= {peer.host: "10.0.0.7" for peer in crowd}
+    for peer in crowd:
+        await peer.greet(node)
+    await until(lambda: all("/handshake" in peer.asked for peer in crowd))
+
+    honest = FakePeer(world, 9)
+    await honest.greet(node)
+
+    await until(lambda: honest.url in node.peer_urls)
+    assert len(node.peer_urls & {peer.url for peer in crowd}) == MAX_PEERS_PER_HOST

@@ -52,6 +52,8 @@ class World:
     apps: dict[str, ASGIApp] = field(default_factory=dict)
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     """(from, method, URL) of every request, in order."""
+    names: dict[str, str] = field(default_factory=dict)
+    """Addresses by name; other hosts are their own address."""
 
     @property
     def genesis(self) -> BuiltBlock:
@@ -72,7 +74,21 @@ class WorldTransport(httpx.AsyncBaseTransport):
         if app is None:
             raise httpx.ConnectError("nobody listens there", request=request)
         inner = httpx.ASGITransport(app, client=(self._own_host, 40_000))
-        return await inner.handle_async_request(request)
+        response = await inner.handle_async_request(request)
+        address = self._world.names.get(request.url.host, request.url.host)
+        response.extensions["network_stream"] = WorldStream((address, 80))
+        return response
+
+
+@dataclass(frozen=True)
+class WorldStream:
+    """What httpcore tells of a connection."""
+
+    server_addr: tuple[str, int]
+
+    def get_extra_info(self, name: str) -> tuple[str, int] | None:
+        """The address at the other end."""
+        return self.server_addr if name == "server_addr" else None
 
 
 class Node:
