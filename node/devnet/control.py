@@ -53,13 +53,18 @@ def hold_lock(files: DevnetFiles) -> Iterator[None]:
     """Holds the directory for one supervisor; the system lets go when it dies. Raises DevnetError."""
     descriptor = os.open(files.lock, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor, files)
         yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, files: DevnetFiles) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         stop = f"freezenet devnet down --dir {files.root}"
         raise DevnetError(f"a devnet runs in {files.root} already; `{stop}` stops it") from None
-    finally:
-        os.close(descriptor)
 
 
 def write_run(files: DevnetFiles, token: str, services: Iterable[Service]) -> None:
