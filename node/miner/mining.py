@@ -14,6 +14,7 @@ from typing import Any
 
 from consensus.address import encode_address
 from consensus.block import Header
+from consensus.errors import Code
 from node.miner.client import NodeLost, NodePool, Refused
 from node.miner.journal import EventName, Journal
 from node.miner.trainer import Trainer, TrainerLost, TrainProgress, TrainRequest, TrainResult
@@ -151,12 +152,19 @@ class Miner:
         await self._submit(encode_found_block(work, header, result.witness), header, facts)
 
     async def _submit(self, raw: bytes, header: Header, facts: dict[str, Any]) -> None:
-        deadline = self._clock() + SUBMIT_PATIENCE_SECONDS
+        assert self._nodes.spec is not None, "the work came from a node whose chain was checked"
+        # As long as the earliest timestamp of a child can be ahead of what nodes accept (protocol §9).
+        ahead_seconds = self._nodes.spec.params.target_interval // 4
+        deadline = self._clock() + SUBMIT_PATIENCE_SECONDS + ahead_seconds
         about = {**facts, "id": header.block_id.hex(), "dry_run": self._order.is_dry_run}
         while True:
             try:
                 verdict = await self._nodes.submit(raw, self._order.is_dry_run)
             except Refused as error:
+                if error.code == str(Code.FROM_THE_FUTURE) and self._clock() < deadline:
+                    # The earliest timestamp after a parent that is itself ahead of the clocks: it comes true.
+                    await asyncio.sleep(self._retry_seconds)
+                    continue
                 self._journal.record("rejected", **about, code=error.code, reason=error.detail)
                 return
             except NodeLost as error:

@@ -176,6 +176,13 @@ async def test_offers_a_found_block_again_after_a_busy_answer(tmp_path: Path) ->
     assert world.get_names()[-4:] == ["node-lost", "node-found", "accepted", "stopped"]
 
 
+async def test_offers_a_block_again_whose_time_has_not_come(tmp_path: Path) -> None:
+    node = FakeNode(problems=[(425, "from-the-future")] * 2)
+    world = await mine(tmp_path, ["found"], 1, n1=node)
+    assert len(node.blocks) == 1
+    assert world.get_names()[-2:] == ["accepted", "stopped"]
+
+
 async def test_waits_for_a_node_that_is_gone(tmp_path: Path) -> None:
     node, trainer = FakeNode(is_down=True), ScriptedTrainer(["missed"])
     async with build_world(tmp_path, trainer, MiningOrder(MINER, 1), n1=node) as world:
