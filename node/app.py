@@ -22,6 +22,7 @@ from node.runtime import NodeRuntime
 MAX_STREAMS = 64
 MAX_LONG_POLLS = 256
 MAX_SUBMISSIONS = 16
+MAX_NETWORKS = 2
 
 _ROUTERS = tuple(
     module.router for module in (chain, blocks, transactions, addresses, peers, events, mining, health, admin)
@@ -37,6 +38,7 @@ def build_app(runtime: NodeRuntime) -> FastAPI:
     app.state.stream_places = Places("event streams", MAX_STREAMS)
     app.state.long_poll_places = Places("long-polls", MAX_LONG_POLLS)
     app.state.submission_places = Places("submissions", MAX_SUBMISSIONS)
+    app.state.network_places = Places("networks", MAX_NETWORKS)
     # Peers have their own protocol over the same HTTP; it is no part of the documented interface.
     app.include_router(runtime.network.router, include_in_schema=False)
     return app

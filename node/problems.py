@@ -7,18 +7,21 @@ consensus.errors; those that only this interface gives are listed here.
 from __future__ import annotations
 
 import logging
+import math
 from enum import Enum
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from chain.errors import PoolCode, PoolRefusal, StoreError
 from consensus.errors import Code, ConsensusError, Outcome
+from node.allowance import AllowanceSpent
 from node.submissions import TooManySubmissions
 from node.verification import EvaluatorUnavailable
 
@@ -112,8 +115,10 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ConsensusError, _answer_consensus_error)
     app.add_exception_handler(PoolRefusal, _answer_pool_refusal)
     app.add_exception_handler(TooManySubmissions, _answer_too_many)
+    app.add_exception_handler(AllowanceSpent, _answer_spent)
     app.add_exception_handler(EvaluatorUnavailable, _answer_unavailable)
     app.add_exception_handler(StoreError, _answer_store_error)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(Exception, _answer_failure)
@@ -143,6 +148,12 @@ def _answer_too_many(request: Request, _error: Exception) -> JSONResponse:
     )
 
 
+def _answer_spent(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, AllowanceSpent)
+    headers = {"Retry-After": str(math.ceil(error.wait_seconds))}
+    return _answer_api_error(request, ApiError(ApiCode.TOO_BUSY, str(error), headers))
+
+
 def _answer_unavailable(request: Request, error: Exception) -> JSONResponse:
     return _answer_api_error(request, ApiError(ApiCode.CANNOT_EVALUATE, str(error)))
 
@@ -151,6 +162,11 @@ def _answer_store_error(request: Request, error: Exception) -> JSONResponse:
     # The operator reads the path and the reason in the log; a client has no use for them.
     request.app.state.runtime.fail(error)
     return _answer_api_error(request, ApiError(ApiCode.STORAGE_FAILED))
+
+
+def _answer_nobody(_request: Request, _error: Exception) -> Response:
+    # The client left: no failure of this node, and nothing for its log.
+    return Response(status_code=408)
 
 
 def _answer_validation_error(_request: Request, error: Exception) -> JSONResponse:

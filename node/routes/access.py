@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Annotated, cast
 
 from fastapi import Depends, Query, Request
 
+from node.p2p.gate import get_client_host
+from node.p2p.urls import is_loopback
 from node.problems import ApiCode, ApiError
 from node.runtime import NetworkFacts, NodeRuntime
 
@@ -18,23 +21,36 @@ DATASET_RETRY_SECONDS = 5
 
 
 class Places:
-    """So many requests of one kind are served at once; the next one is told to come back."""
+    """So many requests of one kind are served at once; the next one is told to come back.
+
+    One address takes a quarter of them at most, so that it cannot shut out all others; this machine may have
+    them all.
+    """
 
     def __init__(self, kind: str, count: int) -> None:
         self._kind = kind
-        self._left = count
+        self._count = count
+        self._held: Counter[str] = Counter()
+
+    @property
+    def held(self) -> int:
+        """Places that are taken."""
+        return self._held.total()
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self, host: str = "localhost") -> Iterator[None]:
         """A place for the time of a request. Raises ApiError(TOO_BUSY)."""
-        if not self._left:
+        share = self._count if is_loopback(host) else max(1, self._count // 4)
+        if self.held >= self._count or self._held[host] >= share:
             headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
             raise ApiError(ApiCode.TOO_BUSY, f"too many {self._kind} at once", headers)
-        self._left -= 1
+        self._held[host] += 1
         try:
             yield
         finally:
-            self._left += 1
+            self._held[host] -= 1
+            # Only who holds a place is remembered.
+            self._held += Counter()
 
 
 # Coroutines, because FastAPI would send plain functions to its threads.
@@ -45,7 +61,7 @@ async def get_runtime(request: Request) -> NodeRuntime:
 
 async def hold_stream(request: Request) -> AsyncIterator[None]:
     """A place for an event stream, until it ends."""
-    with cast(Places, request.app.state.stream_places).hold():
+    with cast(Places, request.app.state.stream_places).hold(get_client_host(request)):
         yield
 
 
@@ -54,13 +70,19 @@ async def hold_long_poll(request: Request, longpoll: str | None = None) -> Async
     if longpoll is None:
         yield
         return
-    with cast(Places, request.app.state.long_poll_places).hold():
+    with cast(Places, request.app.state.long_poll_places).hold(get_client_host(request)):
         yield
 
 
 async def hold_submission(request: Request) -> AsyncIterator[None]:
     """A place for a submitted body, whose bytes are in memory until it is judged."""
-    with cast(Places, request.app.state.submission_places).hold():
+    with cast(Places, request.app.state.submission_places).hold(get_client_host(request)):
+        yield
+
+
+async def hold_network(request: Request) -> AsyncIterator[None]:
+    """A place for rebuilding a network, which computes for as long as some hundred other requests."""
+    with cast(Places, request.app.state.network_places).hold():
         yield
 
 

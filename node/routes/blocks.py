@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Depends, Path
 from fastapi.responses import Response
 
 from chain.records import BlockRecord
@@ -15,7 +15,7 @@ from node import models
 from node.network_file import encode_network_file
 from node.problems import ApiCode, ApiError, describe_problems
 from node.routes import answers
-from node.routes.access import Cursor, Limit, Runtime, decode_cursor, encode_cursor
+from node.routes.access import Cursor, Limit, Runtime, decode_cursor, encode_cursor, hold_network
 from node.routes.bodies import BINARY
 from node.routes.caching import NOT_MODIFIED, IfNoneMatch, build_cached_response
 from node.runtime import NodeRuntime
@@ -97,7 +97,8 @@ def get_raw_block(runtime: Runtime, block: Reference, if_none_match: IfNoneMatch
 @router.get(
     "/{block}/model",
     response_class=Response,
-    responses={200: {"content": {BINARY: {}}}, **_RESPONSES},
+    dependencies=[Depends(hold_network)],
+    responses={200: {"content": {BINARY: {}}}, **_RESPONSES, **describe_problems(429)},
 )
 def get_model(runtime: Runtime, block: Reference, if_none_match: IfNoneMatch = None) -> Response:
     """The network as a safetensors file: int8 weights, M and B of every normalised layer, bias."""

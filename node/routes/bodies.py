@@ -1,10 +1,13 @@
-"""Reading request bodies that are not trusted to end."""
+"""Clients that are not trusted: to end what they send, or to stay for the answer."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from consensus.errors import BadDelivery, Code
 from node.problems import ApiCode, ApiError
@@ -13,6 +16,8 @@ BODY_SECONDS = 30.0
 """A sender that takes longer holds a place that others wait for."""
 BINARY = "application/octet-stream"
 JSON = "application/json"
+
+Result = TypeVar("Result")
 
 
 async def read_body(request: Request, max_bytes: int, timeout_seconds: float = BODY_SECONDS) -> bytes:
@@ -38,3 +43,26 @@ async def _read(request: Request, max_bytes: int) -> bytes:
             raise BadDelivery(Code.TOO_LARGE, f"more than {max_bytes} bytes")
         parts.append(part)
     return b"".join(parts)
+
+
+async def run_while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """What `work` returns; cancelled where the client leaves, whose place others wait for.
+
+    For requests without a body. Raises ClientDisconnect.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_wait_for_end(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientDisconnect
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _wait_for_end(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

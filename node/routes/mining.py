@@ -15,10 +15,11 @@ from node import models
 from node.fields import Hash
 from node.importing import Source
 from node.mining import Template, build_template, wait_for_work
+from node.p2p.gate import get_client_host
 from node.problems import ApiCode, ApiError, describe_problems
 from node.routes.access import Runtime, hold_long_poll, hold_submission, require_evaluation
 from node.routes.answers import describe_rung
-from node.routes.bodies import BINARY, JSON, read_body
+from node.routes.bodies import BINARY, JSON, read_body, run_while_connected
 from node.runtime import NodeRuntime
 from node.submissions import SubmissionRecord
 
@@ -35,6 +36,7 @@ WORK_ID_PATTERN = "^[0-9a-f]{64}$"
 )
 async def get_template(
     runtime: Runtime,
+    request: Request,
     address: Annotated[str, Query(max_length=128, description="to credit")],
     longpoll: Annotated[
         str | None, Query(pattern=WORK_ID_PATTERN, description="a workid: answer once there is newer work")
@@ -47,7 +49,8 @@ async def get_template(
     miner = decode_address(address)
     require_evaluation(runtime)
     wait_seconds = 0 if longpoll is None else timeout
-    work = await wait_for_work(runtime.work_source, runtime.events, longpoll, wait_seconds)
+    waiting = wait_for_work(runtime.work_source, runtime.events, longpoll, wait_seconds)
+    work = await run_while_connected(request, waiting)
     if runtime.events.is_closed:
         raise ApiError(ApiCode.SHUTTING_DOWN)
     template = build_template(runtime.spec, work, miner, int(runtime.clock()))
@@ -82,7 +85,7 @@ async def post_block(
     """Judge a raw block (protocol §4) and make it part of the chain."""
     raw = await read_body(request, runtime.spec.limits.max_block_bytes)
     require_evaluation(runtime)
-    source = Source("client", request.client.host if request.client else "unknown")
+    source = Source("client", get_client_host(request))
     if not wait and not dry_run:
         record = runtime.submissions.accept(raw, source)
         answer = _describe_submission(record)

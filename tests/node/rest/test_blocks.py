@@ -177,3 +177,11 @@ async def test_rejects_a_foreign_cursor(node: TestNode, cursor: str) -> None:
 @pytest.mark.parametrize("limit", ["0", "501", "-1", "many"])
 async def test_rejects_a_limit_out_of_range(node: TestNode, limit: str) -> None:
     assert_problem(await node.client.get("/v1/blocks", params={"limit": limit}), 400, "bad-request")
+
+
+async def test_rejects_more_networks_at_once_than_there_are_places(node: TestNode) -> None:
+    await node.mine()
+    places = node.app.state.network_places
+    with places.hold(), places.hold():
+        assert_problem(await node.client.get("/v1/blocks/tip/model"), 429, "too-busy")
+    assert places.held == 0

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from typing import Any
 
+import httpx
 import pytest
 
 from consensus.address import decode_address, encode_address
 from consensus.block import Header
 from consensus.encoding import ZERO_HASH
-from consensus.errors import Code
+from consensus.errors import BadDelivery, Code, Duplicate
 from consensus.rules import WorkVerifier
 from consensus.task import Rung, Task
 from consensus.transaction import decode_signed, encode_signed
+from node.allowance import FALSE_BLOCKS, SECONDS_PER_FALSE_BLOCK, AllowanceSpent, ClientAllowance
+from node.problems import ApiError
+from node.routes.access import Places
 from node.verification import EvaluatorUnavailable
 from tests.builders import (
     ALICE,
@@ -28,9 +33,18 @@ from tests.builders import (
     mine_block,
 )
 from tests.fakes import DummyWorkVerifier, build_refusal_mark
-from tests.node.rest.conftest import OCTETS, StartNode, TestNode, assert_problem
+from tests.node.rest.conftest import OCTETS, StartNode, TestNode, assert_problem, serve, wait_until
 
 ADDRESS = encode_address(MINER)
+
+
+BLOCKS = "/v1/mining/blocks"
+
+
+def build_stranger(node: TestNode) -> httpx.AsyncClient:
+    """A client on another machine."""
+    transport = httpx.ASGITransport(app=node.app, client=("192.0.2.1", 1))
+    return httpx.AsyncClient(transport=transport, base_url="http://node")
 
 
 def parse_header(fields: dict[str, Any]) -> Header:
@@ -180,6 +194,30 @@ async def test_rejects_more_long_polls_than_there_are_places(node: TestNode) -> 
     assert (await node.client.get("/v1/mining/template", params=query)).status_code == 200
 
 
+async def test_a_miner_that_leaves_gives_up_its_place(node: TestNode) -> None:
+    places, work_id = node.app.state.long_poll_places, (await get_template(node))["workid"]
+    async with serve(node) as client:
+        query = {"address": ADDRESS, "longpoll": work_id}
+        waiting = asyncio.create_task(client.get("/v1/mining/template", params=query))
+        await wait_until(lambda: places.held == 1)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await wait_until(lambda: places.held == 0)
+
+
+async def test_one_address_does_not_take_every_place() -> None:
+    places = Places("submissions", 8)
+    with places.hold("192.0.2.1"), places.hold("192.0.2.1"):
+        with pytest.raises(ApiError), places.hold("192.0.2.1"):
+            raise AssertionError("a third place for one address of eight")
+        with places.hold("192.0.2.2"), ExitStack() as local:
+            for _ in range(5):
+                local.enter_context(places.hold("127.0.0.1"))
+            with pytest.raises(ApiError), places.hold("192.0.2.3"):
+                raise AssertionError("a ninth place")
+    assert places.held == 0
+
+
 # Submissions
 
 
@@ -238,6 +276,54 @@ async def test_rejects_more_background_submissions_than_are_kept(start_node: Sta
         ]
         assert [response.status_code for response in responses] == [202] * 16 + [429]
         assert_problem(responses[-1], 429, "too-busy")
+
+
+async def test_another_delivery_of_an_id_in_the_background_is_judged_too(start_node: StartNode) -> None:
+    evaluator = GatedEvaluator(DummyWorkVerifier())
+    async with start_node(evaluator=evaluator) as node:
+        false = refused_block(node, Code.WRONG_TRAIN_COUNT)
+        true = false.with_witness(mine_block(node.spec, node.tip).witness)
+        assert (await node.submit(false, wait="0")).status_code == 202
+        async with build_stranger(node) as stranger:
+            query = {"wait": "0"}
+            response = await stranger.post(BLOCKS, content=true.raw, headers=OCTETS, params=query)
+        assert response.json()["status"] == "pending"
+        evaluator.gate.set()
+        verdict = await _wait_for_verdict(node, f"{BLOCKS}/{true.block_id.hex()}")
+        assert verdict["status"] == "active"
+
+
+@pytest.mark.parametrize("wait", ["0", "1"])
+async def test_rejects_an_address_whose_blocks_are_false_time_and_again(node: TestNode, wait: str) -> None:
+    false = [refused_block(node, Code.WRONG_TRAIN_COUNT, nonce=nonce) for nonce in range(9)]
+    async with build_stranger(node) as stranger:
+        for block in false[:8]:
+            await stranger.post(BLOCKS, content=block.raw, headers=OCTETS, params={"wait": wait})
+            await wait_until(lambda: not node.runtime.submissions.pending_count)
+        response = await stranger.post(BLOCKS, content=false[8].raw, headers=OCTETS, params={"wait": wait})
+    assert_problem(response, 429, "too-busy")
+    assert 1 <= int(response.headers["retry-after"]) <= 10
+    assert len(node.verifier.checked) == 8
+    # This machine's miners have nothing to do with it.
+    assert (await node.submit(mine_block(node.spec, node.tip))).status_code == 201
+
+
+def test_true_blocks_cost_no_share_and_false_ones_are_forgiven_in_time() -> None:
+    now = 0.0
+    allowance = ClientAllowance(lambda: now)
+    for _ in range(FALSE_BLOCKS + 1):
+        with pytest.raises(Duplicate), allowance.hold("192.0.2.1"):
+            raise Duplicate(Code.DUPLICATE)
+        with allowance.hold("192.0.2.1"):
+            pass
+    for _ in range(FALSE_BLOCKS):
+        with pytest.raises(BadDelivery), allowance.hold("192.0.2.1"):
+            raise BadDelivery(Code.WRONG_TRAIN_COUNT)
+    with pytest.raises(AllowanceSpent), allowance.hold("192.0.2.1"):
+        raise AssertionError("the share is spent")
+    now = SECONDS_PER_FALSE_BLOCK
+    with allowance.hold("192.0.2.1"):
+        pass
 
 
 async def test_rejects_an_unknown_submission(node: TestNode) -> None:
@@ -352,8 +438,8 @@ class StoppedEvaluator:
         raise EvaluatorUnavailable("stopping")
 
 
-def refused_block(node: TestNode, code: Code) -> BuiltBlock:
-    header = build_header(node.spec, node.tip)
+def refused_block(node: TestNode, code: Code, nonce: int = 0) -> BuiltBlock:
+    header = build_header(node.spec, node.tip, nonce=nonce)
     witness = build_witness(node.spec, get_rung(node.spec, node.tip, header), build_refusal_mark(code))
     return finish_block(node.spec, node.tip, header, (), witness)
 
