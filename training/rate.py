@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 
-from consensus.block import Header
-from consensus.encoding import ZERO_HASH
 from consensus.task import Rung, Task
 from training.attempt import MiningAttempt, TrainingData
+from training.calibration import build_practice_header
 from training.recipe import Recipe
 
 
@@ -18,33 +17,17 @@ def measure_rate(task: Task, dataset: TrainingData, recipe: Recipe, rung: Rung, 
     went.
     """
     attempt = MiningAttempt(task, dataset, recipe, dataset.inputs.device)
-    _spend(attempt, task, rung, 0, time.monotonic() + seconds / 10)
+    _spend(attempt, rung, 0, time.monotonic() + seconds / 10)
     spent, started = 0, time.monotonic()
     deadline, nonce = started + seconds, 1
     while time.monotonic() < deadline:
-        spent += _spend(attempt, task, rung, nonce, deadline)
+        spent += _spend(attempt, rung, nonce, deadline)
         nonce += 1
     return spent / 1e6 / (time.monotonic() - started)
 
 
-def build_practice_header(task: Task, rung: Rung, nonce: int) -> Header:
-    """A header that no chain has, for attempts that are only measured."""
-    return Header(
-        version=1,
-        height=1,
-        parent=ZERO_HASH,
-        parent_witness=ZERO_HASH,
-        timestamp=0,
-        transactions_root=ZERO_HASH,
-        miner=ZERO_HASH,
-        difficulty=rung.work,
-        task_id=task.task_id,
-        nonce=nonce,
-    )
-
-
-def _spend(attempt: MiningAttempt, task: Task, rung: Rung, nonce: int, deadline: float) -> int:
+def _spend(attempt: MiningAttempt, rung: Rung, nonce: int, deadline: float) -> int:
     """Multiply-accumulates of one attempt that ends at the deadline at the latest."""
-    header = build_practice_header(task, rung, nonce)
+    header = build_practice_header(nonce)
     result = attempt.run(header, rung, nonce, lambda: time.monotonic() >= deadline, lambda progress: None)
     return result.multiply_accumulates

@@ -11,15 +11,15 @@ _NEVER = (1.0,) * (_PARTS + 1 + _SWEEPS)
 DEFAULT_RECIPE = Recipe(
     plans=(Plan(min_work=0, samples=150_000, parts=_PARTS, allowances=_NEVER),),
     batch=64,
-    weight_rate=0.3,
-    normalisation_rate=0.03,
-    betas=(0.6, 0.95),
+    weight_rate=0.4,
+    normalisation_rate=0.04,
+    betas=(0.5, 0.9),
     warm_up=0.3,
     label_smoothing=0.1,
     gain=0.15,
     logit_scale=2.0,
     polish=Polish(
-        tune_steps=40, tune_rate=0.01, tune_weight_rate=0.05, sweeps=_SWEEPS, proposals=16, softness=0.125
+        tune_steps=20, tune_rate=0.01, tune_weight_rate=0.05, sweeps=_SWEEPS, proposals=16, softness=0.1
     ),
 )
 """Of a network that no task was calibrated for: its attempts never give up."""

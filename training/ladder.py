@@ -1,0 +1,187 @@
+"""From traces to rungs: allowances, eval floors, probabilities, costs and the ladder of protocol §3.
+
+Arithmetic on samples of training.calibration; trains nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from statistics import fmean
+
+import numpy as np
+
+from consensus.task import MIN_WORK, Rung
+from training.calibration import Goal, Trace, replay
+from training.recipe import Plan
+from training.statistics import compute_interval, compute_tail, fit_tail
+from training.tasks import Measurement
+
+_KEPT_SHARES = (0.6, 0.75, 0.9, 1.0)
+_TOP_SHARES = (0.15, 0.3, 0.6)
+_TUNING_QUANTILES = (0.5, 0.7, 0.8, 0.9, 0.95)
+_FLOOR_SHARE = 0.05
+_MIN_FLOOR_ATTEMPTS = 60
+_MIN_SUCCESSES = 15
+_LEAST_PROBABILITY = 1e-4
+_LEAST_PROBABILITY_BELOW = 0.25
+"""Where a stretch hands over to the next one: the lottery is played on the last."""
+_STEP = 1.05
+"""A rung costs at least this much more than the one below: closer ones could not be told apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The part of the ladder at one share and plan, with the courses measured for it."""
+
+    frozen: int
+    plan: Plan
+    """Its allowances are chosen here; min_work too."""
+    pilot: tuple[Trace, ...]
+    """They choose the allowances and nothing else: what was fitted to them could not be measured on them."""
+    traces: tuple[Trace, ...]
+    """They measure the rungs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What the arithmetic needs to know of the dataset."""
+
+    n_train: int
+    recount_cost: int
+    """Multiply-accumulates of an exact count of both splits."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredRung:
+    """A rung and what stands behind it."""
+
+    rung: Rung
+    measurement: Measurement
+
+
+def build_ladder(
+    stretches: Sequence[Stretch], sizes: Sizes
+) -> tuple[tuple[Plan, ...], tuple[MeasuredRung, ...]]:
+    """The plans and the rungs of all stretches, each beginning where the one before it ends.
+
+    Raises ValueError if a rung would cost more than twice the one below.
+    """
+    plans: list[Plan] = []
+    ladder: list[MeasuredRung] = []
+    for number, stretch in enumerate(stretches):
+        allowances = choose_allowances(stretch, sizes)
+        is_last = number == len(stretches) - 1
+        below = ladder[-1].rung.work if ladder else 0
+        rungs = list(_climb(stretch, allowances, sizes, below, is_last))
+        plans.append(
+            replace(stretch.plan, allowances=allowances, min_work=rungs[0].rung.work if ladder else 0)
+        )
+        ladder += rungs
+    _check_steps(ladder)
+    return tuple(plans), tuple(ladder)
+
+
+def choose_allowances(stretch: Stretch, sizes: Sizes) -> tuple[float, ...]:
+    """Allowances, as shares of the train split, that make the pilot's blocks cheapest over some targets.
+
+    At each checkpoint they keep one share of the courses that ended best; the two shares are searched.
+    """
+    finals = [trace.train_correct[-1] for trace in stretch.pilot]
+    targets = [int(np.quantile(finals, quantile)) for quantile in _TUNING_QUANTILES]
+
+    def compute_cost(allowances: Sequence[float]) -> float:
+        records = [allowance * sizes.n_train for allowance in allowances]
+        return fmean(math.log(_compute_work(stretch.pilot, target, records, sizes)) for target in targets)
+
+    candidates = [
+        _keep_share(stretch.pilot, kept, top, sizes.n_train) for kept in _KEPT_SHARES for top in _TOP_SHARES
+    ]
+    return min(candidates, key=compute_cost)
+
+
+def compute_floor(traces: Sequence[Trace], target: int) -> int | None:
+    """Right eval records that 19 in 20 have on first meeting a train target; None where too few meet it."""
+    met = [right for trace in traces for right in _get_first_eval(trace, target)]
+    if len(met) < _MIN_FLOOR_ATTEMPTS:
+        return None
+    return int(np.quantile(met, _FLOOR_SHARE, method="lower"))
+
+
+def _climb(
+    stretch: Stretch, allowances: Sequence[float], sizes: Sizes, below: int, is_last: bool
+) -> Iterator[MeasuredRung]:
+    """The stretch's rungs above the work `below`; those of the last one go on into the fitted tail."""
+    measured = list(_measure_targets(stretch, allowances, sizes))
+    points = [
+        (rung.min_train_correct, m.successes)
+        for rung, m in measured
+        if _MIN_SUCCESSES <= m.successes <= m.attempts // 2
+    ]
+    tail = fit_tail(points, len(stretch.traces)) if is_last else None
+    for rung, measurement in measured:
+        if tail is None and measurement.probability < _LEAST_PROBABILITY_BELOW:
+            return
+        if measurement.successes < _MIN_SUCCESSES and tail is not None:
+            probability = compute_tail(rung.min_train_correct, *tail)
+            if probability < _LEAST_PROBABILITY:
+                return
+            measurement = replace(measurement, probability=probability, is_fitted=True)
+        work = round(measurement.multiply_accumulates / measurement.probability)
+        if work >= max(MIN_WORK, math.ceil(below * _STEP)):
+            yield MeasuredRung(replace(rung, work=work), measurement)
+            below = work
+
+
+def _measure_targets(
+    stretch: Stretch, allowances: Sequence[float], sizes: Sizes
+) -> Iterator[tuple[Rung, Measurement]]:
+    """Every target up to 99 % of the train split, its floor and what the traces say of it; work is left 0."""
+    records = [allowance * sizes.n_train for allowance in allowances]
+    lowest = min(trace.train_correct[0] for trace in stretch.traces)
+    floor = 0
+    for target in range(lowest, 99 * sizes.n_train // 100 + 1):
+        # Higher up too few courses meet the target to tell their eval share; the last floor known is kept.
+        floor = max(floor, compute_floor(stretch.traces, target) or 0)
+        results = [
+            replay(trace, Goal(target, floor), records, sizes.recount_cost) for trace in stretch.traces
+        ]
+        successes, attempts = sum(found for found, _ in results), len(results)
+        low, high = compute_interval(successes, attempts)
+        cost = round(fmean(spent for _, spent in results) / 1e6)
+        yield (
+            Rung(stretch.frozen, target, floor, 0),
+            Measurement(attempts, successes, successes / attempts, low, high, cost, False),
+        )
+
+
+def _compute_work(traces: Sequence[Trace], target: int, allowances: Sequence[float], sizes: Sizes) -> float:
+    """Multiply-accumulates per success; the eval floor, which nearly all clear, is left out."""
+    results = [replay(trace, Goal(target, 0), allowances, sizes.recount_cost) for trace in traces]
+    successes = sum(found for found, _ in results)
+    return sum(spent for _, spent in results) / successes if successes else math.inf
+
+
+def _keep_share(traces: Sequence[Trace], kept: float, top: float, n_train: int) -> tuple[float, ...]:
+    """Allowances that keep at each checkpoint the share `kept` of the `top` share of courses by their end."""
+    finals = np.array([trace.train_correct[-1] for trace in traces])
+    best = finals >= np.quantile(finals, 1 - top)
+    shown = np.array([trace.shown for trace in traces])[best]
+    gains = np.quantile(finals[best][:, None] - shown, kept, axis=0)
+    return tuple(math.ceil(1000 * max(0.0, float(gain)) / n_train) / 1000 for gain in gains)
+
+
+def _get_first_eval(trace: Trace, target: int) -> list[int]:
+    """[right eval records] of the first checkpoint that meets the target, or nothing."""
+    counts = zip(trace.train_correct, trace.eval_correct, strict=True)
+    return [right for train, right in counts if train >= target][:1]
+
+
+def _check_steps(ladder: Sequence[MeasuredRung]) -> None:
+    for before, after in pairwise(ladder):
+        if after.rung.work > 2 * before.rung.work:
+            raise ValueError(
+                f"{after.rung} costs more than twice {before.rung}: measure targets between them"
+            )
