@@ -151,7 +151,7 @@ class BlockImporter:
             raise EvaluatorUnavailable("this node cannot evaluate blocks yet")
         candidate = await self._pre_verify(raw, claimed_chain_work)
         async with self._take_turn(candidate.block_id, source) as had_to_wait:
-            if had_to_wait:
+            if had_to_wait or await self._is_settled(candidate.block_id):
                 # Another delivery of this id was judged meanwhile; it may have settled the matter.
                 candidate = await self._pre_verify(raw, claimed_chain_work)
             await self._evaluate(candidate)
@@ -164,6 +164,11 @@ class BlockImporter:
     async def drain(self) -> None:
         """Return when no commit is under way: before the store is closed."""
         await asyncio.gather(*self._commits, return_exceptions=True)
+
+    async def _is_settled(self, block_id: Hash32) -> bool:
+        """Whether the id found its verdict; also while this very delivery was on its way to its turn."""
+        known = await asyncio.to_thread(self._chain.is_known, block_id)
+        return known or self._chain.is_condemned(block_id)
 
     async def _pre_verify(self, raw: bytes, claimed_chain_work: int | None) -> Candidate:
         now_seconds = int(self._clock())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from random import Random
 
 import httpx
@@ -202,7 +202,7 @@ class PeerNetwork:
 
     async def _note_announcement(self, session: Session, block_id: Hash32) -> None:
         senders = self._connections.list_named(session.listen_url, session.node_id)
-        for peer in senders:
+        for peer in _choose_proved(senders, session):
             peer.known.add(block_id)
         if not senders:
             self._note_greeting(session)
@@ -213,7 +213,7 @@ class PeerNetwork:
     async def _take_pushed(self, session: Session, transfers: list[SignedTransfer]) -> None:
         senders = self._connections.list_named(session.listen_url, session.node_id)
         try:
-            await self._relay.take(transfers, senders)
+            await self._relay.take(transfers, _choose_proved(senders, session))
         except RuleViolation as error:
             # Whoever sent this only calls himself by that node id, so its host alone answers for it.
             LOG.warning("%s pushed a false transfer: %s", session.host, error)
@@ -232,6 +232,11 @@ class PeerNetwork:
         LOG.critical("the peer network failed", exc_info=error)
         if self._on_fatal is not None:
             self._on_fatal(error)
+
+
+def _choose_proved(named: Sequence[Peer], session: Session) -> list[Peer]:
+    """Those that a session's host speaks for: under another's name anybody could keep news from it."""
+    return [peer for peer in named if session.host in peer.hosts]
 
 
 def _get_loop_time() -> float:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chain.chain import Chain
 from chain.mempool import Mempool
-from chain.records import Commit
+from chain.records import Candidate, Commit
 from chain.signatures import verify_signature
 from chain.store import Store
 from consensus.block import Header, Witness
@@ -357,3 +359,30 @@ async def test_commit_is_seen_through_when_its_sender_leaves(bench: Bench) -> No
     await importer.drain()
 
     assert [commit.record.block_id for commit in bench.commits] == [block.block_id]
+
+
+async def test_delivery_that_was_pre_verified_before_another_s_commit_costs_no_evaluation(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    importer = bench.build_importer()
+    block = mine_block(bench.spec, build_genesis(bench.spec))
+    twin = make_twin(bench, block)
+    checked, committed = threading.Event(), threading.Event()
+    pre_verify = bench.chain.pre_verify
+
+    def pre_verify_slowly(raw: bytes, *args: Any) -> Candidate:
+        candidate = pre_verify(raw, *args)
+        if raw == twin.raw:
+            checked.set()
+            assert committed.wait(10)
+        return candidate
+
+    monkeypatch.setattr(bench.chain, "pre_verify", pre_verify_slowly)
+    late = asyncio.create_task(importer.submit(twin.raw, OTHER))
+    assert await asyncio.to_thread(checked.wait, 10)
+
+    await importer.submit(block.raw, PEER)
+    committed.set()
+
+    assert (await get_error(late)).code is Code.DUPLICATE
+    assert importer.evaluated == 1

@@ -480,3 +480,22 @@ async def test_one_host_takes_few_places(world: World, start_node: StartNode) ->
 
     await until(lambda: honest.url in node.peer_urls)
     assert len(node.peer_urls & {peer.url for peer in crowd}) == MAX_PEERS_PER_HOST
+
+
+async def test_stranger_under_a_peer_s_name_does_not_cut_it_off_from_news(
+    world: World, start_node: StartNode
+) -> None:
+    honest, stranger = FakePeer(world, 9), FakePeer(world, 7)
+    node = await start_node(1, honest.url)
+    await until(lambda: "/transactions" in honest.asked and "/headers" in honest.asked)
+    honest.asked.clear()
+    stranger.node_id, stranger.listen_url = honest.node_id, honest.url
+    await stranger.greet(node)
+    signed = build_transfer(world.spec, ALICE, BOB.public)
+    block = mine_block(world.spec, world.genesis)
+
+    await stranger.ask(node, "POST", "/transactions", content=encode_signed(signed))
+    await stranger.announce(node, block)
+    await node.mine(block)
+
+    await until(lambda: {"/transactions", "/announce"} <= set(honest.asked))
