@@ -62,6 +62,8 @@ class Mempool:
         self._lock = threading.Lock()
         self._entries: dict[Hash32, PoolEntry] = {}
         self._queues: dict[bytes, Queue] = {}
+        # Of every sender with a queue, at the last tip that was looked at.
+        self._account_nonces: dict[bytes, int] = {}
         self._next_sequence = 0
         self._load()
 
@@ -84,9 +86,12 @@ class Mempool:
             with self._store.read() as view:
                 account = view.get_account(signed.transfer.sender)
             self._check_takeable(signed, account)
-            victim = self._choose_victim(signed)
+            victim = self._choose_victim(signed, account)
             entry = PoolEntry(self._next_sequence, tx_id, signed)
             self._change([] if victim is None else [victim], [entry])
+            self._account_nonces[entry.sender] = account.nonce
+            if victim is not None and victim.sender not in self._queues:
+                del self._account_nonces[victim.sender]
         return tx_id
 
     def get(self, tx_id: Hash32) -> SignedTransfer | None:
@@ -168,6 +173,7 @@ class Mempool:
             [entry for entry in self._entries.values() if entry.tx_id not in fitting],
             [entry for entry in added if entry.tx_id in fitting],
         )
+        self._account_nonces = {sender: accounts[sender].nonce for sender in self._queues}
 
     def _check_takeable(self, signed: SignedTransfer, account: Account) -> None:
         """Whether the sender's account and its waiting transfers allow this one."""
@@ -200,16 +206,28 @@ class Mempool:
                 continue
             yield entry
 
-    def _choose_victim(self, signed: SignedTransfer) -> PoolEntry | None:
-        """What must go to make room, None where there is room. Only a sender's last one: no gaps arise."""
+    def _choose_victim(self, signed: SignedTransfer, account: Account) -> PoolEntry | None:
+        """What must go to make room, None where there is room. Only a sender's last one: no gaps arise.
+
+        What waits behind a missing nonce pays no fee before that comes: it is no match for what can be mined.
+        """
         if len(self._entries) < self._limits.max_count:
             return None
-        sender = signed.transfer.sender
-        tails = [queue[max(queue)] for key, queue in self._queues.items() if key != sender]
+        sender, nonce = signed.transfer.sender, signed.transfer.nonce
+        if any(missing not in self._queues.get(sender, {}) for missing in range(account.nonce, nonce)):
+            raise PoolRefusal(PoolCode.MEMPOOL_FULL)
+        others = [key for key in self._queues if key != sender]
+        gapped = [key for key in others if self._has_gap(key)]
+        tails = [self._queues[key][max(self._queues[key])] for key in gapped or others]
         cheapest = min(tails, key=lambda entry: (entry.fee, -entry.sequence), default=None)
-        if cheapest is None or cheapest.fee >= signed.transfer.fee:
+        if cheapest is None or (not gapped and cheapest.fee >= signed.transfer.fee):
             raise PoolRefusal(PoolCode.MEMPOOL_FULL)
         return cheapest
+
+    def _has_gap(self, sender: bytes) -> bool:
+        """Whether the last of a sender's transfers waits for one that is not here."""
+        queue = self._queues[sender]
+        return max(queue) - self._account_nonces[sender] + 1 > len(queue)
 
     def _change(self, removed: Sequence[PoolEntry], added: Sequence[PoolEntry]) -> None:
         """Change the disk in one transaction, then memory."""

@@ -152,6 +152,21 @@ def test_full_pool_takes_only_what_pays_more(store: Store, chain: Chain, spec: C
         lonely.add(build_transfer(spec, ALICE, BOB.public, fee=9))
 
 
+def test_full_pool_prefers_what_can_be_mined(store: Store, chain: Chain, spec: ChainSpec) -> None:
+    mempool = build_small(store, chain, max_count=3)
+    # What waits behind a missing nonce costs nothing, whatever fee it names.
+    for nonce in (1, 2, 3):
+        mempool.add(build_transfer(spec, ALICE, BOB.public, nonce=nonce, fee=1_000))
+    mempool.add(build_transfer(spec, BOB, ALICE.public, fee=1))
+    mempool.add(build_transfer(spec, BOB, ALICE.public, nonce=1, fee=1))
+    with pytest.raises(PoolRefusal) as caught:
+        mempool.add(build_transfer(spec, CAROL, ALICE.public, nonce=1, fee=2_000))
+    assert caught.value.code is PoolCode.MEMPOOL_FULL
+    # A missing one that comes makes what waits behind it mineable.
+    mempool.add(build_transfer(spec, ALICE, BOB.public, nonce=0, fee=2))
+    assert [(s.transfer.nonce, s.transfer.fee) for s in mempool.select(8)] == [(0, 2), (1, 1_000), (0, 1)]
+
+
 def test_selects_what_a_block_may_hold(
     chain: Chain, mempool: Mempool, spec: ChainSpec, genesis: BuiltBlock
 ) -> None:
