@@ -1,6 +1,6 @@
-"""`freezenet lab`: passes its words to `training.lab`, and digits where no data are named.
+"""`freezenet lab`: passes its words on to `training.lab`.
 
-Owns nothing but the dataset file that the lab needs and this package knows how to write.
+Owns nothing but the dataset file that the lab needs and does not know how to write.
 """
 
 from __future__ import annotations
@@ -10,25 +10,24 @@ from pathlib import Path
 
 import typer
 
-app = typer.Typer(help="Calibrate tasks and measure training.")
+app = typer.Typer(help="Calibrate tasks and measure training.", no_args_is_help=True)
+
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
-@app.callback(
-    invoke_without_command=True,
-    context_settings={
-        "allow_extra_args": True,
-        "allow_interspersed_args": False,
-        "ignore_unknown_options": True,
-        "help_option_names": [],
-    },
-)
-def run(context: typer.Context) -> None:
+@app.callback()
+def _root() -> None:
     """Calibrate tasks and measure training."""
+
+
+@app.command(context_settings=_PASS_ON, add_help_option=False)
+def calibrate(context: typer.Context) -> None:
+    """Measure a task's ladder, or check it; without --data on the embedded digits."""
     # Imported here: the lab needs torch, and `freezenet --help` must not.
     from training.lab import main
 
-    words = context.args or ["--help"]
-    if "--data" in words or words[0].startswith("-") or {"-h", "--help"} & set(words):
+    words = ["calibrate", *context.args]
+    if {"--data", "-h", "--help"} & set(words):
         raise typer.Exit(main(words))
     with tempfile.TemporaryDirectory(prefix="freezenet-lab-") as directory:
         raise typer.Exit(main([*words, "--data", str(write_digits(Path(directory)))]))

@@ -1,0 +1,31 @@
+"""Short courses for the tests: the recipe of digits with plans that take a second or less."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from consensus.dataset import DatasetSpec
+from consensus.network import NetworkSpec
+from consensus.task import Rung, Task
+from consensus.watermark import Watermark, derive_watermark
+from training.recipe import Plan, Recipe
+from training.tasks import load_recipe
+
+NETWORK = NetworkSpec(c=1, h=8, w=8, classes=10, blocks=2, filters=8, hidden=64)
+NEVER = (1.0,) * 13
+
+
+def build_recipe(samples: int, allowances: tuple[float, ...] = NEVER, parts: int = 8) -> Recipe:
+    """The recipe of digits with one plan."""
+    return replace(load_recipe("digits"), plans=(Plan(0, samples, parts, allowances),))
+
+
+def build_task(dataset: DatasetSpec, *rungs: Rung) -> Task:
+    """A task on digits with a ladder of its own."""
+    return Task(dataset.dataset_id, NETWORK, rungs)
+
+
+def build_watermark(frozen: int, nonce: int = 0) -> Watermark:
+    """A watermark on the network of digits; `frozen` per 10,000."""
+    header = bytes([nonce]) + bytes(189)
+    return derive_watermark(header, NETWORK.weight_count, NETWORK.weight_count * frozen // 10_000)
