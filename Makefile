@@ -29,7 +29,7 @@ devnet: $(READY) ## start a local network (ARGS="--nodes 3 --miners 2")
 
 test: $(READY) ## run the tests and check the coverage of consensus and chain
 	@$(BIN)/coverage erase
-	@$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report= $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report= $(ARGS)
 	@echo "Coverage of consensus, at least 95 %:"
 	@$(BIN)/coverage report --include='consensus/*' --fail-under=95
 	@echo "Coverage of chain, at least 90 %:"
