@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
 
 _NORMAL = NormalDist()
 CONFIDENCE = 0.99
@@ -22,11 +26,7 @@ def compute_interval(successes: int, attempts: int, confidence: float = CONFIDEN
 
 def compute_at_most(successes: int, attempts: int, probability: float) -> float:
     """Probability of at most that many successes."""
-    if probability <= 0:
-        return 1.0
-    if probability >= 1:
-        return float(successes >= attempts)
-    return math.fsum(math.exp(_log_binomial(k, attempts, probability)) for k in range(successes + 1))
+    return min(1.0, float(_compute_binomial(attempts, probability)[: successes + 1].sum()))
 
 
 def do_overlap(first: tuple[float, float], second: tuple[float, float]) -> bool:
@@ -36,25 +36,26 @@ def do_overlap(first: tuple[float, float], second: tuple[float, float]) -> bool:
 
 def compute_false_alarm(probability: float, stored: int, fresh: int) -> float:
     """How often two samples of one probability have intervals that do not overlap."""
+    fresh_shares = _compute_binomial(fresh, probability)
+    fresh_intervals = [compute_interval(successes, fresh) for successes in range(fresh + 1)]
     total = 0.0
-    fresh_intervals = [compute_interval(k, fresh) for k in range(fresh + 1)]
-    for successes in range(stored + 1):
-        weight = math.exp(_log_binomial(successes, stored, probability))
-        if weight > 1e-12:
+    for successes, share in enumerate(_compute_binomial(stored, probability)):
+        # Rarer than this, a sample cannot change the answer; its interval would only take time.
+        if share > 1e-9:
             interval = compute_interval(successes, stored)
-            total += weight * math.fsum(
-                math.exp(_log_binomial(k, fresh, probability))
-                for k, other in enumerate(fresh_intervals)
-                if not do_overlap(interval, other)
-            )
+            apart = [not do_overlap(interval, other) for other in fresh_intervals]
+            total += float(share * fresh_shares[apart].sum())
     return total
 
 
 def fit_tail(points: Sequence[tuple[int, int]], attempts: int) -> tuple[float, float]:
     """(mean, deviation) of the normal tail through (target, successes) points of one sample of `attempts`.
 
-    Least squares of target on normal quantile, each point weighted by the rarer outcome's count.
+    Least squares of target on normal quantile, each point weighted by the rarer outcome's count. Raises
+    ValueError for fewer than two points.
     """
+    if len(points) < 2:
+        raise ValueError(f"{len(points)} points of a tail: measure more courses")
     quantiles = [-_NORMAL.inv_cdf(successes / attempts) for _, successes in points]
     weights = [float(min(successes, attempts - successes)) for _, successes in points]
     total = math.fsum(weights)
@@ -72,9 +73,23 @@ def compute_tail(target: int, mean: float, deviation: float) -> float:
     return 1 - NormalDist(mean, deviation).cdf(target)
 
 
-def _log_binomial(successes: int, attempts: int, probability: float) -> float:
-    choose = math.lgamma(attempts + 1) - math.lgamma(successes + 1) - math.lgamma(attempts - successes + 1)
-    return choose + successes * math.log(probability) + (attempts - successes) * math.log1p(-probability)
+def _compute_binomial(attempts: int, probability: float) -> npt.NDArray[np.float64]:
+    """float64[attempts + 1]: probability of each number of successes."""
+    successes = np.arange(attempts + 1)
+    if probability <= 0 or probability >= 1:
+        certain = attempts if probability >= 1 else 0
+        return np.where(successes == certain, 1.0, 0.0)
+    logs = successes * math.log(probability) + (attempts - successes) * math.log1p(-probability)
+    shares: npt.NDArray[np.float64] = np.exp(_compute_log_choices(attempts) + logs)
+    return shares
+
+
+@cache
+def _compute_log_choices(attempts: int) -> npt.NDArray[np.float64]:
+    """float64[attempts + 1]: logarithm of the ways to choose k of all attempts."""
+    factorials = np.array([math.lgamma(k + 1) for k in range(attempts + 1)])
+    choices: npt.NDArray[np.float64] = factorials[-1] - factorials - factorials[::-1]
+    return choices
 
 
 def _solve(is_below: Callable[[float], bool]) -> float:

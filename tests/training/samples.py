@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 from consensus.dataset import DatasetSpec
 from consensus.network import NetworkSpec
 from consensus.task import Rung, Task
 from consensus.watermark import Watermark, derive_watermark
+from training.calibration import Trace
 from training.recipe import Plan, Recipe
 from training.tasks import load_recipe
 
@@ -29,3 +31,15 @@ def build_watermark(frozen: int, nonce: int = 0) -> Watermark:
     """A watermark on the network of digits; `frozen` per 10,000."""
     header = bytes([nonce]) + bytes(189)
     return derive_watermark(header, NETWORK.weight_count, NETWORK.weight_count * frozen // 10_000)
+
+
+def make_trace(frozen: int, seed: int, mean: float, deviation: float) -> Trace:
+    """A course whose end is normal and whose checkpoints show it better and better."""
+    source = random.Random(frozen * 100_003 + seed)
+    end = min(1_297, round(source.gauss(mean, deviation)))
+    gaps = [700, 400, 250, 180, 130, 90, 60, 35, 30, 12, 6, 2, 0]
+    shown = [max(0, round(end - gap - source.gauss(0, gap / 5))) for gap in gaps[:-1]] + [end]
+    shown = [min(value, end) for value in shown]
+    right = [round(value * 0.36 + source.gauss(0, 5)) for value in shown]
+    spent = [6_879_000_000 * (index + 1) // 13 for index in range(13)]
+    return Trace(frozen, 20_752, seed, tuple(shown), tuple(shown), tuple(right), tuple(spent), 1.0)

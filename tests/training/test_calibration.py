@@ -1,0 +1,83 @@
+"""Traces tell what attempts would do, and their file survives a kill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from consensus.dataset import Dataset
+from consensus.task import Rung
+from tests.training.samples import NETWORK, NEVER, build_recipe, build_task
+from training.attempt import MiningAttempt
+from training.calibration import (
+    Goal,
+    Trace,
+    Tracer,
+    build_practice_header,
+    extend_traces,
+    read_traces,
+    replay,
+)
+from training.data import TrainingData
+from training.evaluator import compute_logits_in_float32
+from training.recipe import Plan
+
+SAMPLES = 2_594
+PLAN = Plan(0, SAMPLES, 8, NEVER)
+RECOUNT_COST = 1_797 * NETWORK.multiply_accumulates
+ALLOWANCES = (0.7, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.08, 0.06, 0.04, 0.03, 0.02, 0.02)
+
+
+@pytest.fixture(scope="module")
+def tracer(digits_data: TrainingData) -> Tracer:
+    return Tracer(NETWORK, digits_data, build_recipe(SAMPLES), compute_logits_in_float32)
+
+
+@pytest.fixture(scope="module")
+def trace(tracer: Tracer) -> Trace:
+    return tracer.trace(PLAN, 9_500, 5)
+
+
+@pytest.mark.parametrize(
+    "goal", [Goal(500, 0), Goal(1_050, 0), Goal(1_150, 300), Goal(1_284, 0), Goal(900, 500), Goal(1_240, 0)]
+)
+def test_replay_equals_a_real_attempt(
+    goal: Goal, trace: Trace, digits: Dataset, digits_data: TrainingData
+) -> None:
+    rung = Rung(9_500, goal.train, goal.eval, 10_000)
+    attempt = MiningAttempt(
+        build_task(digits.spec, rung), digits_data, build_recipe(SAMPLES, ALLOWANCES), "cpu"
+    )
+    result = attempt.run(build_practice_header(5), rung, 5, lambda: False, lambda progress: None)
+    records = [allowance * digits.spec.n_train for allowance in ALLOWANCES]
+    assert replay(trace, goal, records, RECOUNT_COST) == (
+        result.witness is not None,
+        result.multiply_accumulates,
+    )
+
+
+def test_counts_of_the_head_are_exact(trace: Trace) -> None:
+    assert trace.shown[7:] == trace.train_correct[7:]
+
+
+def test_file_lacks_only_what_it_lacks(tracer: Tracer, tmp_path: Path) -> None:
+    path, plan = tmp_path / "rows.jsonl", Plan(0, 640, 8, NEVER)
+    wanted = [(plan, 9_500, seed) for seed in range(3)]
+    assert len(list(extend_traces(path, tracer, wanted[:2]))) == 2
+    assert [trace.seed for trace in extend_traces(path, tracer, wanted)] == [2]
+    assert [trace.seed for trace in read_traces(path)] == [0, 1, 2]
+
+
+def test_line_cut_by_a_kill_is_measured_again(tracer: Tracer, tmp_path: Path) -> None:
+    path, plan = tmp_path / "rows.jsonl", Plan(0, 640, 8, NEVER)
+    wanted = [(plan, 9_500, seed) for seed in range(2)]
+    whole = list(extend_traces(path, tracer, wanted))
+    path.write_bytes(path.read_bytes()[:-20])
+    assert read_traces(path) == whole[:1]
+    assert [trace.seed for trace in extend_traces(path, tracer, wanted)] == [1]
+    assert [trace.train_correct for trace in read_traces(path)] == [t.train_correct for t in whole]
+
+
+def test_no_file_holds_no_traces(tmp_path: Path) -> None:
+    assert read_traces(tmp_path / "none.jsonl") == []

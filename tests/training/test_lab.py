@@ -1,0 +1,105 @@
+"""The lab's commands as a user types them, and the stored ladder against this machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from consensus.dataset import Dataset, decode_dataset_spec
+from consensus.task import Task, check_task
+from dataset_server.files import write_dataset_file
+from dataset_server.importers import import_digits
+from tests.training.samples import make_trace
+from training.attempt import TrainingData
+from training.calibration import write_traces
+from training.check import check_ladder, choose_rung
+from training.dataset_file import read_dataset_file
+from training.lab import main
+from training.rate import measure_rate
+from training.tasks import decode_task_file, load_recipe, load_task, load_task_file
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("lab") / "digits.dataset"
+    write_dataset_file(path, import_digits())
+    return path
+
+
+@pytest.mark.timeout(400)
+def test_stored_ladder_holds_here(digits: Dataset, digits_data: TrainingData) -> None:
+    """Fresh nonces each time; a correct ladder fails less than once in 1,000 runs (test_statistics)."""
+    task = load_task("digits", digits.spec)
+    result = check_ladder(load_task_file("digits"), task, digits_data, attempts=20)
+    assert result.holds, result
+
+
+def test_check_tells_what_it_found(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate", "--task", "digits", "--data", str(file), "--check", "--attempts", "3"]) in (
+        0,
+        1,
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert str(load_task_file("digits").rungs[choose_rung(load_task_file("digits"))]) == lines[0]
+    assert "of 3" in lines[2]
+
+
+def test_file_of_one_dataset_is_read(file: Path, digits: Dataset) -> None:
+    assert read_dataset_file(file).spec == digits.spec
+    assert decode_dataset_spec(file.read_bytes()[:80]) == digits.spec
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff" * 500])
+def test_rejects_a_file_that_is_no_dataset(
+    damage: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "wrong.dataset"
+    path.write_bytes(damage)
+    assert main(["calibrate", "--task", "digits", "--data", str(path), "--check"]) == 1
+    assert capsys.readouterr().err.startswith("lab: ")
+
+
+def test_missing_file_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate", "--task", "digits", "--data", str(tmp_path / "none"), "--check"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [[], ["calibrate"], ["calibrate", "--task", "letters"]])
+def test_wrong_words_are_a_usage_error(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+
+
+def test_rows_become_a_task_file(file: Path, tmp_path: Path, digits: Dataset) -> None:
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "task.json"
+    write_traces(rows, [replace(make_trace(9_500, seed, 1_210, 15), samples=640) for seed in range(400)])
+    words = ["--stretch", "9500:640:300", "--rows", str(rows), "--out", str(out)]
+    assert main(["calibrate", "--task", "digits", "--data", str(file), *words]) == 0
+    task_file = decode_task_file(json.loads(out.read_text()))
+    check_task(Task(digits.spec.dataset_id, task_file.network, task_file.rungs), digits.spec)
+    assert len(task_file.measurements) == len(task_file.rungs)
+
+
+def test_rate_is_measured_on_real_attempts(digits: Dataset, digits_data: TrainingData) -> None:
+    task, recipe = load_task("digits", digits.spec), load_recipe("digits")
+    assert measure_rate(task, digits_data, recipe, task.rungs[-1], seconds=0.5) > 0
+
+
+def test_lab_runs_on_torch_and_numpy_alone(file: Path) -> None:
+    """As on a bare machine with a GPU: no package of the node's is there."""
+    blocked = "fastapi", "sqlalchemy", "cryptography", "httpx", "pydantic", "typer", "sklearn", "rich"
+    code = (
+        f"import sys; [sys.modules.__setitem__(name, None) for name in {blocked!r}];"
+        "from training.lab import main;"
+        f"words = ['--task', 'digits', '--data', {str(file)!r}, '--check', '--attempts', '1'];"
+        "sys.exit(main(['calibrate', *words]))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert run.returncode in (0, 1), run.stderr
+    assert "of 1," in run.stdout

@@ -1,0 +1,97 @@
+"""The arithmetic from traces to rungs, on made-up courses whose truth is known."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from statistics import NormalDist
+
+import pytest
+
+from tests.training.samples import make_trace
+from training.ladder import MeasuredRung, Sizes, Stretch, build_ladder, choose_allowances, compute_floor
+from training.recipe import Plan
+
+SIZES = Sizes(n_train=1_297, recount_cost=178_000_000)
+
+
+def _make_stretch(frozen: int, mean: float, deviation: float, courses: int = 400) -> Stretch:
+    traces = tuple(make_trace(frozen, seed, mean, deviation) for seed in range(100 + courses))
+    return Stretch(frozen, Plan(0, 20_752, 8, (1.0,) * 13), traces[:100], traces[100:])
+
+
+STRETCHES = (_make_stretch(9_500, 1_230, 8), _make_stretch(9_900, 1_210, 15))
+
+
+@pytest.fixture(scope="module")
+def built() -> tuple[tuple[Plan, ...], tuple[MeasuredRung, ...]]:
+    return build_ladder(STRETCHES, SIZES)
+
+
+@pytest.fixture(scope="module")
+def ladder(built: tuple[tuple[Plan, ...], tuple[MeasuredRung, ...]]) -> tuple[MeasuredRung, ...]:
+    return built[1]
+
+
+def test_ladder_obeys_the_protocol(ladder: tuple[MeasuredRung, ...]) -> None:
+    works = [step.rung.work for step in ladder]
+    assert works[0] >= 1_000
+    assert all(before < after <= 2 * before for before, after in pairwise(works))
+    assert all(step.rung.min_train_correct <= 1_284 for step in ladder)
+    assert [step.rung.frozen for step in ladder] == sorted(step.rung.frozen for step in ladder)
+
+
+def test_work_is_cost_over_probability(ladder: tuple[MeasuredRung, ...]) -> None:
+    for step in ladder:
+        measured = step.measurement
+        assert step.rung.work == round(measured.multiply_accumulates / measured.probability)
+
+
+def test_measured_probability_lies_in_its_interval(ladder: tuple[MeasuredRung, ...]) -> None:
+    for step in ladder:
+        measured = step.measurement
+        if not measured.is_fitted:
+            assert measured.low <= measured.successes / measured.attempts == measured.probability
+            assert measured.probability <= measured.high
+
+
+def test_only_rare_successes_are_fitted_and_the_fit_is_right(ladder: tuple[MeasuredRung, ...]) -> None:
+    fitted = [step for step in ladder if step.measurement.is_fitted]
+    assert fitted
+    assert {step.rung.frozen for step in fitted} == {9_900}
+    assert max(step.measurement.successes for step in fitted) < 15
+    for step in fitted:
+        truth = 1 - NormalDist(1_210, 15).cdf(step.rung.min_train_correct - 0.5)
+        assert 0.2 < step.measurement.probability / truth < 3
+
+
+def test_plans_begin_where_their_stretch_begins(
+    built: tuple[tuple[Plan, ...], tuple[MeasuredRung, ...]],
+) -> None:
+    plans, ladder = built
+    first = next(step.rung for step in ladder if step.rung.frozen == 9_900)
+    assert [plan.min_work for plan in plans] == [0, first.work]
+
+
+def test_giving_up_saves_work_and_keeps_the_best() -> None:
+    allowances = choose_allowances(STRETCHES[1], SIZES)
+    assert len(allowances) == 13
+    assert allowances[0] < 1
+    assert list(allowances[:7]) == sorted(allowances[:7], reverse=True)
+
+
+def test_floor_is_cleared_by_nineteen_in_twenty() -> None:
+    traces = STRETCHES[1].traces
+    floor = compute_floor(traces, 1_200)
+    assert floor is not None
+    met = [t for t in traces if t.train_correct[-1] >= 1_200]
+    first = [next(e for n, e in zip(t.train_correct, t.eval_correct, strict=True) if n >= 1_200) for t in met]
+    assert sum(right >= floor for right in first) / len(first) >= 0.95
+
+
+def test_floor_is_unknown_where_too_few_meet_the_target() -> None:
+    assert compute_floor(STRETCHES[1].traces, 1_296) is None
+
+
+def test_rejects_a_gap_in_the_ladder() -> None:
+    with pytest.raises(ValueError, match="more than twice"):
+        build_ladder([_make_stretch(9_900, 1_210, 1.2)], SIZES)

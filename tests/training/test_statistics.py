@@ -1,0 +1,55 @@
+"""Intervals and tails against known values."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+import pytest
+
+from training.check import choose_rung
+from training.statistics import (
+    compute_at_most,
+    compute_false_alarm,
+    compute_interval,
+    compute_tail,
+    do_overlap,
+    fit_tail,
+)
+from training.tasks import load_task_file
+
+
+def test_interval_of_ten_in_hundred() -> None:
+    low, high = compute_interval(10, 100, confidence=0.95)
+    assert (low, high) == pytest.approx((0.0490, 0.1762), abs=1e-4)
+
+
+def test_interval_of_none_and_of_all() -> None:
+    assert compute_interval(0, 50)[0] == 0
+    assert compute_interval(0, 50)[1] == pytest.approx(1 - 0.005 ** (1 / 50))
+    assert compute_interval(50, 50) == pytest.approx((0.005 ** (1 / 50), 1))
+
+
+def test_binomial_sum() -> None:
+    assert compute_at_most(1, 3, 0.5) == pytest.approx(0.5)
+    assert compute_at_most(3, 3, 0.2) == pytest.approx(1)
+    assert (compute_at_most(1, 3, 0.0), compute_at_most(1, 3, 1.0)) == (1.0, 0.0)
+
+
+def test_intervals_overlap_also_in_one_point() -> None:
+    assert do_overlap((0.1, 0.2), (0.2, 0.3))
+    assert not do_overlap((0.1, 0.2), (0.21, 0.3))
+
+
+def test_normal_tail_is_found_again() -> None:
+    truth, attempts = NormalDist(1_210, 20), 100_000
+    points = [(target, round(attempts * (1 - truth.cdf(target)))) for target in range(1_215, 1_260, 5)]
+    mean, deviation = fit_tail(points, attempts)
+    assert (mean, deviation) == pytest.approx((1_210, 20), abs=0.05)
+    assert compute_tail(1_270, mean, deviation) == pytest.approx(1 - truth.cdf(1_270), rel=0.02)
+
+
+def test_check_of_a_correct_rung_fails_less_than_once_in_a_thousand() -> None:
+    file = load_task_file("digits")
+    stored = file.measurements[choose_rung(file)]
+    for probability in (stored.low, stored.probability, stored.high):
+        assert compute_false_alarm(probability, stored.attempts, 60) < 0.001
