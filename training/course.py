@@ -1,7 +1,7 @@
 """The way of one attempt from fresh weights to a polished network, checkpoint by checkpoint.
 
 Owns what is done and what it costs. Whether to go on at a checkpoint is decided by `judge`, for the miner
-(training.attempt) and for the calibration (training.calibration) alike.
+(training.attempt) and for the calibration (training.lab.traces) alike.
 """
 
 from __future__ import annotations

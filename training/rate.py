@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import time
 
+from consensus.block import Header
+from consensus.encoding import ZERO_HASH
 from consensus.task import Rung, Task
 from training.attempt import MiningAttempt, TrainingData
-from training.calibration import build_practice_header
 from training.recipe import Recipe
+
+
+def build_practice_header(nonce: int) -> Header:
+    """A header that no chain has: only its nonce differs from others."""
+    return Header(1, 1, ZERO_HASH, ZERO_HASH, 0, ZERO_HASH, ZERO_HASH, 0, ZERO_HASH, nonce)
 
 
 def measure_rate(task: Task, dataset: TrainingData, recipe: Recipe, rung: Rung, seconds: float) -> float:

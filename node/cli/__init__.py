@@ -28,7 +28,7 @@ COMMANDS = {
     "dataset": "Import, serve and check datasets.",
     "peer": "Look at a node's peers.",
     "db": "Upgrade and check a node's database.",
-    "lab": "Calibrate tasks and measure training.",
+    "lab": "Measure ladders, training and attacks.",
     "dev": "Write the golden vectors and the interface description.",
 }
 """Name and help of every command. A command is listed where node/cli has a file of its name."""

@@ -10,23 +10,16 @@ from pathlib import Path
 
 import typer
 
-app = typer.Typer(help="Calibrate tasks and measure training.", no_args_is_help=True)
+from training.lab import COMMANDS, main
+
+app = typer.Typer(help="Measure ladders, training and attacks.", no_args_is_help=True)
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
-@app.callback()
-def _root() -> None:
-    """Calibrate tasks and measure training."""
-
-
-@app.command(context_settings=_PASS_ON, add_help_option=False)
-def calibrate(context: typer.Context) -> None:
-    """Measure a task's ladder, or check it; without --data on the embedded digits."""
-    # Imported here: the lab needs torch, and `freezenet --help` must not.
-    from training.lab import main
-
-    words = ["calibrate", *context.args]
+def run(context: typer.Context) -> None:
+    """The command of the lab by which this one was called; without --data on the embedded digits."""
+    words = [str(context.info_name), *context.args]
     if {"--data", "-h", "--help"} & set(words):
         raise typer.Exit(main(words))
     with tempfile.TemporaryDirectory(prefix="freezenet-lab-") as directory:
@@ -41,3 +34,7 @@ def write_digits(directory: Path) -> Path:
     path = directory / "digits.dataset"
     write_dataset_file(path, import_digits())
     return path
+
+
+for _name, _summary in COMMANDS.items():
+    app.command(_name, help=_summary, context_settings=_PASS_ON, add_help_option=False)(run)

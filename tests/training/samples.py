@@ -9,7 +9,7 @@ from consensus.dataset import DatasetSpec
 from consensus.network import NetworkSpec
 from consensus.task import Rung, Task
 from consensus.watermark import Watermark, derive_watermark
-from training.calibration import Trace
+from training.lab.traces import Trace
 from training.recipe import Plan, Recipe
 from training.tasks import load_recipe
 

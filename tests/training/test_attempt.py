@@ -16,9 +16,9 @@ from consensus.task import Rung, Task
 from tests.training.samples import NETWORK, NEVER, build_recipe, build_task
 from training import attempt as attempt_module
 from training.attempt import AttemptResult, MiningAttempt, Progress
-from training.calibration import build_practice_header
 from training.data import TrainingData
 from training.evaluator import ExactWorkVerifier
+from training.rate import build_practice_header
 from training.recipe import Recipe
 
 EASY = Rung(9_500, 1_000, 330, 10_000)

@@ -36,6 +36,8 @@ class Measurement:
     """Upper end."""
     multiply_accumulates: int
     """Millions that one attempt costs on average at this rung."""
+    variation: float
+    """Coefficient of variation of the cost to solution: 1 is a lottery without memory, near 0 a race."""
     is_fitted: bool
     """Whether the probability comes from a tail fitted to the attempts, too few of which met the rung."""
 

@@ -16,10 +16,10 @@ from dataset_server.files import write_dataset_file
 from dataset_server.importers import import_digits
 from tests.training.samples import make_trace
 from training.attempt import TrainingData
-from training.calibration import write_traces
-from training.check import check_ladder, choose_rung
 from training.dataset_file import read_dataset_file
 from training.lab import main
+from training.lab.check import check_ladder, choose_rung
+from training.lab.traces import write_traces
 from training.rate import measure_rate
 from training.tasks import decode_task_file, load_recipe, load_task, load_task_file
 

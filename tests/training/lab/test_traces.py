@@ -10,17 +10,17 @@ from consensus.dataset import Dataset
 from consensus.task import Rung
 from tests.training.samples import NETWORK, NEVER, build_recipe, build_task
 from training.attempt import MiningAttempt
-from training.calibration import (
+from training.data import TrainingData
+from training.evaluator import compute_logits_in_float32
+from training.lab.traces import (
     Goal,
     Trace,
     Tracer,
-    build_practice_header,
     extend_traces,
     read_traces,
     replay,
 )
-from training.data import TrainingData
-from training.evaluator import compute_logits_in_float32
+from training.rate import build_practice_header
 from training.recipe import Plan
 
 SAMPLES = 2_594
@@ -64,18 +64,18 @@ def test_counts_of_the_head_are_exact(trace: Trace) -> None:
 def test_file_lacks_only_what_it_lacks(tracer: Tracer, tmp_path: Path) -> None:
     path, plan = tmp_path / "rows.jsonl", Plan(0, 640, 8, NEVER)
     wanted = [(plan, 9_500, seed) for seed in range(3)]
-    assert len(list(extend_traces(path, tracer, wanted[:2]))) == 2
-    assert [trace.seed for trace in extend_traces(path, tracer, wanted)] == [2]
+    assert len(list(extend_traces(path, tracer.trace_all, wanted[:2]))) == 2
+    assert [trace.seed for trace in extend_traces(path, tracer.trace_all, wanted)] == [2]
     assert [trace.seed for trace in read_traces(path)] == [0, 1, 2]
 
 
 def test_line_cut_by_a_kill_is_measured_again(tracer: Tracer, tmp_path: Path) -> None:
     path, plan = tmp_path / "rows.jsonl", Plan(0, 640, 8, NEVER)
     wanted = [(plan, 9_500, seed) for seed in range(2)]
-    whole = list(extend_traces(path, tracer, wanted))
+    whole = list(extend_traces(path, tracer.trace_all, wanted))
     path.write_bytes(path.read_bytes()[:-20])
     assert read_traces(path) == whole[:1]
-    assert [trace.seed for trace in extend_traces(path, tracer, wanted)] == [1]
+    assert [trace.seed for trace in extend_traces(path, tracer.trace_all, wanted)] == [1]
     assert [trace.train_correct for trace in read_traces(path)] == [t.train_correct for t in whole]
 
 

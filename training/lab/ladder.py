@@ -1,6 +1,6 @@
 """From traces to rungs: allowances, eval floors, probabilities, costs and the ladder of protocol §3.
 
-Arithmetic on samples of training.calibration; trains nothing.
+Arithmetic on samples of training.lab.traces; trains nothing.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from statistics import fmean
 import numpy as np
 
 from consensus.task import MIN_WORK, Rung
-from training.calibration import Goal, Trace, replay
+from training.lab.statistics import compute_interval, compute_tail, compute_variation, fit_tail
+from training.lab.traces import Goal, Trace, replay
 from training.recipe import Plan
-from training.statistics import compute_interval, compute_tail, fit_tail
 from training.tasks import Measurement
 
 _KEPT_SHARES = (0.6, 0.75, 0.9, 1.0)
@@ -25,6 +25,8 @@ _TUNING_QUANTILES = (0.5, 0.7, 0.8, 0.9, 0.95)
 _FLOOR_SHARE = 0.05
 _MIN_FLOOR_ATTEMPTS = 60
 _MIN_SUCCESSES = 15
+_TAIL_SHARE = 0.25
+"""The tail is fitted to targets that at most this share of the courses meets."""
 _LEAST_PROBABILITY = 1e-4
 _LEAST_PROBABILITY_BELOW = 0.25
 """Where a stretch hands over to the next one: the lottery is played on the last."""
@@ -114,47 +116,65 @@ def _climb(
     stretch: Stretch, allowances: Sequence[float], sizes: Sizes, below: int, is_last: bool
 ) -> Iterator[MeasuredRung]:
     """The stretch's rungs above the work `below`; those of the last one go on into the fitted tail."""
-    measured = list(_measure_targets(stretch, allowances, sizes))
-    points = [
-        (rung.min_train_correct, m.successes)
-        for rung, m in measured
-        if _MIN_SUCCESSES <= m.successes <= m.attempts // 2
-    ]
-    tail = fit_tail(points, len(stretch.traces)) if is_last else None
-    for rung, measurement in measured:
-        if tail is None and measurement.probability < _LEAST_PROBABILITY_BELOW:
+    trials = list(_try_targets(stretch, allowances, sizes))
+    count = len(stretch.traces)
+    tail = fit_tail(list(_choose_points(trials, count)), count) if is_last else None
+    for trial in trials:
+        probability = trial.successes / count
+        if tail is None and probability < _LEAST_PROBABILITY_BELOW:
             return
-        if measurement.successes < _MIN_SUCCESSES and tail is not None:
-            probability = compute_tail(rung.min_train_correct, *tail)
+        is_fitted = tail is not None and trial.successes < _MIN_SUCCESSES
+        if tail is not None and is_fitted:
+            probability = compute_tail(trial.goal.train, *tail)
             if probability < _LEAST_PROBABILITY:
                 return
-            measurement = replace(measurement, probability=probability, is_fitted=True)
-        work = round(measurement.multiply_accumulates / measurement.probability)
+        measurement = _describe_trial(trial, probability, is_fitted)
+        work = round(measurement.multiply_accumulates / probability)
         if work >= max(MIN_WORK, math.ceil(below * _STEP)):
-            yield MeasuredRung(replace(rung, work=work), measurement)
+            yield MeasuredRung(Rung(stretch.frozen, trial.goal.train, trial.goal.eval, work), measurement)
             below = work
 
 
-def _measure_targets(
-    stretch: Stretch, allowances: Sequence[float], sizes: Sizes
-) -> Iterator[tuple[Rung, Measurement]]:
-    """Every target up to 99 % of the train split, its floor and what the traces say of it; work is left 0."""
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What every trace did at one goal."""
+
+    goal: Goal
+    wins: tuple[bool, ...]
+    costs: tuple[int, ...]
+    """Multiply-accumulates."""
+
+    @property
+    def successes(self) -> int:
+        return sum(self.wins)
+
+
+def _try_targets(stretch: Stretch, allowances: Sequence[float], sizes: Sizes) -> Iterator[_Trial]:
+    """Every target up to 99 % of the train split, with its floor."""
     records = [allowance * sizes.n_train for allowance in allowances]
     lowest = min(trace.train_correct[0] for trace in stretch.traces)
     floor = 0
     for target in range(lowest, 99 * sizes.n_train // 100 + 1):
         # Higher up too few courses meet the target to tell their eval share; the last floor known is kept.
         floor = max(floor, compute_floor(stretch.traces, target) or 0)
-        results = [
-            replay(trace, Goal(target, floor), records, sizes.recount_cost) for trace in stretch.traces
-        ]
-        successes, attempts = sum(found for found, _ in results), len(results)
-        low, high = compute_interval(successes, attempts)
-        cost = round(fmean(spent for _, spent in results) / 1e6)
-        yield (
-            Rung(stretch.frozen, target, floor, 0),
-            Measurement(attempts, successes, successes / attempts, low, high, cost, False),
-        )
+        goal = Goal(target, floor)
+        results = [replay(trace, goal, records, sizes.recount_cost) for trace in stretch.traces]
+        yield _Trial(goal, tuple(won for won, _ in results), tuple(cost for _, cost in results))
+
+
+def _choose_points(trials: Sequence[_Trial], count: int) -> Iterator[tuple[int, int]]:
+    """(target, successes) that the tail is fitted to: few, but enough to be counted."""
+    for trial in trials:
+        if _MIN_SUCCESSES <= trial.successes <= _TAIL_SHARE * count:
+            yield trial.goal.train, trial.successes
+
+
+def _describe_trial(trial: _Trial, probability: float, is_fitted: bool) -> Measurement:
+    attempts = len(trial.wins)
+    low, high = compute_interval(trial.successes, attempts)
+    cost = round(fmean(trial.costs) / 1e6)
+    variation = round(compute_variation(trial.costs, trial.wins, probability), 3)
+    return Measurement(attempts, trial.successes, probability, low, high, cost, variation, is_fitted)
 
 
 def _compute_work(traces: Sequence[Trace], target: int, allowances: Sequence[float], sizes: Sizes) -> float:

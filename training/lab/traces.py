@@ -1,27 +1,30 @@
 """Measuring a ladder: whole courses once, then every target on them.
 
 A trace keeps what each checkpoint showed and what it had cost, so one sample of courses tells for every
-target and every choice of allowances how often an attempt succeeds and what it costs. training.ladder makes
-rungs of it.
+target and every choice of allowances how often an attempt succeeds and what it costs. training.lab.ladder
+makes rungs of it.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from consensus.block import Header, encode_header
-from consensus.encoding import ZERO_HASH
+from consensus.block import encode_header
 from consensus.network import IntegerNetwork, NetworkSpec
 from consensus.watermark import derive_watermark
 from training.course import Checkpoint, Course, Judgement, judge
 from training.data import Records, TrainingData
 from training.evaluator import ComputeLogits, count_right
+from training.rate import build_practice_header
 from training.recipe import Plan, Recipe
+
+CourseOrder = tuple[Plan, int, int]
+"""A course to measure: its plan, its frozen share per 10,000, its seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,6 @@ class Goal:
     eval: int
 
 
-def build_practice_header(nonce: int) -> Header:
-    """A header that no chain has: only its nonce differs from others."""
-    return Header(1, 1, ZERO_HASH, ZERO_HASH, 0, ZERO_HASH, ZERO_HASH, 0, ZERO_HASH, nonce)
-
-
 @dataclass(frozen=True, slots=True)
 class Tracer:
     """What all courses of a calibration share."""
@@ -87,6 +85,10 @@ class Tracer:
         return Trace(
             frozen, plan.samples, seed, tuple(shown), tuple(train), tuple(right), tuple(spent), seconds
         )
+
+    def trace_all(self, courses: Iterable[CourseOrder]) -> Iterator[Trace]:
+        """One course after the other."""
+        return (self.trace(*order) for order in courses)
 
     def _count(self, network: IntegerNetwork, records: Records) -> int:
         return count_right(self.compute_logits(network, records.pixels), records.labels)
@@ -122,18 +124,19 @@ def write_traces(path: Path, traces: Iterable[Trace]) -> None:
     path.write_text("".join(_encode_trace(trace) for trace in traces), "utf-8")
 
 
-def extend_traces(path: Path, tracer: Tracer, courses: Sequence[tuple[Plan, int, int]]) -> Iterator[Trace]:
-    """Adds to the file what it lacks of (plan, frozen, seed) courses, and yields each as it is done."""
+def extend_traces(
+    path: Path, trace_all: Callable[[Sequence[CourseOrder]], Iterable[Trace]], courses: Sequence[CourseOrder]
+) -> Iterator[Trace]:
+    """Adds to the file what it lacks of `courses`, as `trace_all` gives it, and yields each as it is done."""
     done = read_traces(path)
     write_traces(path, done)
     known = {(trace.samples, trace.frozen, trace.seed) for trace in done}
+    lacking = [order for order in courses if (order[0].samples, *order[1:]) not in known]
     with path.open("a", encoding="utf-8") as file:
-        for plan, frozen, seed in courses:
-            if (plan.samples, frozen, seed) not in known:
-                trace = tracer.trace(plan, frozen, seed)
-                file.write(_encode_trace(trace))
-                file.flush()
-                yield trace
+        for trace in trace_all(lacking):
+            file.write(_encode_trace(trace))
+            file.flush()
+            yield trace
 
 
 def _encode_trace(trace: Trace) -> str:

@@ -48,6 +48,21 @@ def compute_false_alarm(probability: float, stored: int, fresh: int) -> float:
     return total
 
 
+def compute_variation(costs: Sequence[float], wins: Sequence[bool], probability: float) -> float:
+    """Coefficient of variation of the cost to solution: attempts of these costs until one wins.
+
+    1 is a lottery without memory, near 0 a race. The number of failures before the win is geometric with
+    `probability`; each costs as the failures seen, the win as the wins seen or, where there is none, as the
+    dearest failure.
+    """
+    won = np.array([cost for cost, win in zip(costs, wins, strict=True) if win] or [max(costs)], np.float64)
+    lost = np.array([cost for cost, win in zip(costs, wins, strict=True) if not win] or [0], np.float64)
+    failures = (1 - probability) / probability
+    mean = failures * lost.mean() + won.mean()
+    variance = failures * lost.var() + failures / probability * lost.mean() ** 2 + won.var()
+    return float(np.sqrt(variance) / mean)
+
+
 def fit_tail(points: Sequence[tuple[int, int]], attempts: int) -> tuple[float, float]:
     """(mean, deviation) of the normal tail through (target, successes) points of one sample of `attempts`.
 

@@ -1,6 +1,6 @@
-"""The lab's commands: `python -m training.lab calibrate --task NAME --data FILE`.
+"""Measure a task's ladder, or check it: `python -m training.lab calibrate --task NAME --data FILE`.
 
-Needs consensus, torch and numpy alone; FILE is a dataset in one file (`freezenet dataset import` writes it).
+FILE is a dataset in one file (`freezenet dataset import` writes it).
 """
 
 from __future__ import annotations
@@ -9,26 +9,28 @@ import argparse
 import json
 import os
 import platform
-import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from consensus.dataset import Dataset
-from consensus.errors import ConsensusError
 from consensus.network import NetworkSpec
-from training.calibration import Trace, Tracer, extend_traces, read_traces
-from training.check import check_ladder
 from training.data import TrainingData
 from training.dataset_file import read_dataset_file
 from training.evaluator import choose_compute_logits
-from training.ladder import MeasuredRung, Sizes, Stretch, build_ladder
+from training.lab.check import check_ladder
+from training.lab.ladder import MeasuredRung, Sizes, Stretch, build_ladder
+from training.lab.page import render_page
+from training.lab.traces import CourseOrder, Trace, Tracer, extend_traces, read_traces
 from training.recipe import Plan, Recipe
-from training.tasks import TASK_NAMES, load_task, load_task_file
+from training.tasks import TASK_NAMES, decode_task_file, load_task, load_task_file
 
 _PILOT_COURSES = 100
 _CHECK_ATTEMPTS = 100
@@ -46,16 +48,10 @@ class Order:
     """Measured, beside those of the pilot."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0 done, 1 failed, 2 usage."""
-    options = _parse(arguments)
-    torch.set_num_threads(options.threads)
-    try:
-        dataset = read_dataset_file(options.data)
-        return check(options, dataset) if options.check else calibrate(options, dataset)
-    except (OSError, ConsensusError, ValueError) as error:
-        print(f"lab: {error}", file=sys.stderr)
-        return 1
+def run(options: argparse.Namespace) -> int:
+    """Measures or checks a ladder and returns the exit code."""
+    dataset = read_dataset_file(options.data)
+    return check(options, dataset) if options.check else calibrate(options, dataset)
 
 
 def check(options: argparse.Namespace, dataset: Dataset) -> int:
@@ -84,36 +80,54 @@ def calibrate(options: argparse.Namespace, dataset: Dataset) -> int:
         for order in options.stretch
         for seed in range(_PILOT_COURSES + order.courses)
     ]
-    measure(options, dataset, file.network, file.recipe, courses)
+    measure(options, file.network, file.recipe, courses)
     stretches = [_collect(order, file.recipe, read_traces(options.rows)) for order in options.stretch]
     recounts = (dataset.spec.n_train + dataset.spec.n_eval) * file.network.multiply_accumulates
     plans, ladder = build_ladder(stretches, Sizes(dataset.spec.n_train, recounts))
     recipe = replace(file.recipe, plans=plans)
-    text = json.dumps(_encode_task(file.network, recipe, ladder, _describe(options)), indent=1)
-    options.out.write_text(text + "\n", "utf-8")
+    encoded = _encode_task(file.network, recipe, ladder, _describe(options))
+    options.out.write_text(json.dumps(encoded, indent=1) + "\n", "utf-8")
+    options.page.write_text(render_page(options.task, decode_task_file(encoded), stretches), "utf-8")
     print(f"{len(ladder)} rungs, work {ladder[0].rung.work:,} to {ladder[-1].rung.work:,}: {options.out}")
     return 0
 
 
 def measure(
-    options: argparse.Namespace,
-    dataset: Dataset,
-    network: NetworkSpec,
-    recipe: Recipe,
-    courses: Sequence[tuple[Plan, int, int]],
+    options: argparse.Namespace, network: NetworkSpec, recipe: Recipe, courses: Sequence[CourseOrder]
 ) -> None:
-    """Adds missing courses to the rows, a line each; may be ended at any time and started again."""
-    compute_logits = choose_compute_logits(options.device)
-    if compute_logits is None:
+    """Adds missing courses to the rows, a line each; may be ended at any time and started again.
+
+    Raises ValueError where no back-end is exact.
+    """
+    if choose_compute_logits(options.device) is None:
         raise ValueError(f"no exact back-end on {options.device}")
-    tracer = Tracer(network, TrainingData.load(dataset, options.device), recipe, compute_logits)
-    for trace in extend_traces(options.rows, tracer, courses):
-        print(
-            f"frozen {trace.frozen} samples {trace.samples} seed {trace.seed}:"
-            f" train {trace.train_correct[-1]} eval {trace.eval_correct[-1]},"
-            f" {trace.multiply_accumulates[-1] // 10**6} M, {trace.seconds} s",
-            flush=True,
-        )
+    with ProcessPoolExecutor(
+        options.processes, get_context("spawn"), _start_worker, (options, network, recipe)
+    ) as pool:
+        for trace in extend_traces(options.rows, partial(pool.map, _trace), courses):
+            print(
+                f"frozen {trace.frozen} samples {trace.samples} seed {trace.seed}:"
+                f" train {trace.train_correct[-1]} eval {trace.eval_correct[-1]},"
+                f" {trace.multiply_accumulates[-1] // 10**6} M, {trace.seconds} s",
+                flush=True,
+            )
+
+
+_tracer: Tracer
+"""Of a worker process."""
+
+
+def _start_worker(options: argparse.Namespace, network: NetworkSpec, recipe: Recipe) -> None:
+    global _tracer
+    torch.set_num_threads(options.threads)
+    compute_logits = choose_compute_logits(options.device)
+    assert compute_logits is not None
+    data = TrainingData.load(read_dataset_file(options.data), options.device)
+    _tracer = Tracer(network, data, recipe, compute_logits)
+
+
+def _trace(order: CourseOrder) -> Trace:
+    return _tracer.trace(*order)
 
 
 def _collect(order: Order, recipe: Recipe, traces: Sequence[Trace]) -> Stretch:
@@ -142,10 +156,11 @@ def _encode_task(
 
 def _describe(options: argparse.Namespace) -> dict[str, Any]:
     """Where and how the ladder was measured: floating point differs between processors."""
-    stretches = [f"{order.frozen}:{order.samples}:{order.courses}" for order in options.stretch]
+    stretches = " ".join(f"{order.frozen}:{order.samples}:{order.courses}" for order in options.stretch)
+    words = f"--task {options.task} --stretch {stretches} --rows {options.rows}"
     return {
         "provisional": False,
-        "command": f"freezenet lab calibrate --task {options.task} --stretch {' '.join(stretches)}",
+        "command": f"freezenet lab calibrate {words}",
         "date": datetime.now(UTC).date().isoformat(),
         "machine": _describe_processor(),
         "device": str(options.device),
@@ -165,15 +180,13 @@ def _describe_processor() -> str:
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {platform.machine()}"
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="lab", description="Calibrate tasks and measure training.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("calibrate", help="measure a task's ladder, or check it")
-    command.add_argument("--task", choices=TASK_NAMES, required=True)
-    command.add_argument("--data", type=Path, required=True, help="the dataset in one file")
-    command.add_argument("--check", action="store_true", help="measure one rung anew, write nothing")
-    command.add_argument("--attempts", type=int, default=_CHECK_ATTEMPTS, help="of --check")
-    command.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words of this command."""
+    parser.add_argument("--task", choices=TASK_NAMES, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="the dataset in one file")
+    modes = parser.add_mutually_exclusive_group(required=True)
+    modes.add_argument("--check", action="store_true", help="measure one rung anew, write nothing")
+    modes.add_argument(
         "--stretch",
         type=_parse_order,
         nargs="+",
@@ -181,20 +194,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="FROZEN:SAMPLES:COURSES",
         help="what to measure, from the ladder's foot up",
     )
-    command.add_argument("--rows", type=Path, default=Path("rows.jsonl"), help="courses measured so far")
-    command.add_argument("--out", type=Path, default=Path("task.json"), help="the task file to write")
-    command.add_argument("--device", default="cpu")
-    command.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args(arguments)
-    if not options.check and not options.stretch:
-        parser.error("--stretch says what to measure")
-    return options
+    parser.add_argument("--attempts", type=int, default=_CHECK_ATTEMPTS, help="of --check")
+    parser.add_argument("--processes", type=int, default=1, help="that measure courses side by side")
+    parser.add_argument("--rows", type=Path, default=Path("rows.jsonl"), help="courses measured so far")
+    parser.add_argument("--out", type=Path, default=Path("task.json"), help="the task file to write")
+    parser.add_argument("--page", type=Path, default=Path("task.md"), help="its tables, to be read")
 
 
 def _parse_order(text: str) -> Order:
     frozen, samples, courses = (int(part) for part in text.split(":"))
     return Order(frozen, samples, courses)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

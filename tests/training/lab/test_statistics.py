@@ -6,8 +6,8 @@ from statistics import NormalDist
 
 import pytest
 
-from training.check import choose_rung
-from training.statistics import (
+from training.lab.check import choose_rung
+from training.lab.statistics import (
     compute_at_most,
     compute_false_alarm,
     compute_interval,

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import pytest
 
 from tests.training.samples import make_trace
-from training.ladder import MeasuredRung, Sizes, Stretch, build_ladder, choose_allowances, compute_floor
+from training.lab.ladder import MeasuredRung, Sizes, Stretch, build_ladder, choose_allowances, compute_floor
 from training.recipe import Plan
 
 SIZES = Sizes(n_train=1_297, recount_cost=178_000_000)

@@ -1,0 +1,46 @@
+"""The lab: `python -m training.lab COMMAND`, one module of this package for each command.
+
+Needs consensus, torch and numpy alone. A command's module has `add_arguments(parser)` and
+`run(options) -> int`. This file imports no torch: `freezenet lab --help` lists the commands with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from consensus.errors import ConsensusError
+
+COMMANDS = {
+    "calibrate": "Measure a task's ladder, or check it.",
+}
+"""Name and help of every command; the module has the command's name."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0 done, 1 failed, 2 usage."""
+    import torch
+
+    options = _parse(arguments)
+    torch.set_num_threads(options.threads)
+    try:
+        code: int = options.run(options)
+    except (OSError, ConsensusError, ValueError) as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+    return code
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="lab", description="Measure training, verification and attacks.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        module = importlib.import_module(f"training.lab.{name}")
+        command = commands.add_parser(name, help=summary)
+        command.add_argument("--device", default="cpu", help="cpu or cuda")
+        command.add_argument("--threads", type=int, default=1, help="of torch, in each process")
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser.parse_args(arguments)

@@ -1,0 +1,84 @@
+"""The page of a measured ladder: what was measured, on what, and every rung, as tables to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import fmean, median, stdev
+
+from training.lab.ladder import Stretch
+from training.tasks import Measurement, TaskFile
+
+_HEADINGS = (
+    "| frozen | train target | eval floor | work (M) | successes / n | probability | 99 % interval "
+    "| M an attempt | CV of cost |"
+)
+
+
+def render_page(name: str, file: TaskFile, stretches: Sequence[Stretch]) -> str:
+    """Markdown; the stretches' traces are those that the file's ladder was built of."""
+    return "\n".join(_render(name, file, stretches)) + "\n"
+
+
+def _render(name: str, file: TaskFile, stretches: Sequence[Stretch]) -> Iterator[str]:
+    network, measured = file.network, file.measured
+    works = [rung.work for rung in file.rungs]
+    counted = [rung.work for rung, m in zip(file.rungs, file.measurements, strict=True) if not m.is_fitted]
+    yield f"""# The {name} ladder
+
+What a block of the task `{name}` costs, measured with the reference miner. This page is written by the command
+that measures:
+
+    {measured["command"]}
+
+Network ({network.c}, {network.h}, {network.w}, {network.classes}, {network.blocks} blocks, {network.filters} filters,
+{network.hidden} hidden): {network.weight_count:,} weights, {network.multiply_accumulates:,} multiply-accumulates a record.
+{measured["machine"]}; {measured["device"]}, {measured["threads"]} thread a process; torch {measured["torch"]},
+Python {measured["python"]}; {measured["date"]}.
+
+A course is one attempt from fresh weights to the end of the polish, under a watermark of its own, never giving up. Its
+checkpoints tell for every target whether an attempt would have met it and what it would have cost with the plan's
+allowances. The first {measured["pilot_courses"]} courses of a stretch choose the allowances and nothing else; the others (n) measure. The
+rows keep seed, counts and multiply-accumulates at every checkpoint. ± is one standard deviation over courses; the seconds are
+those of a machine that did other things beside.
+
+| frozen | samples | n | train records right at the end | eval records right | cost of a course (M) | median seconds |
+|---|---|---|---|---|---|---|"""
+    for stretch in stretches:
+        yield _render_stretch(stretch)
+    yield f"""
+## Rungs
+Work is what an attempt costs on average over the probability that it succeeds, in million multiply-accumulates (three forward
+passes for a sample trained; evaluation, polishing and recounts by what they multiply). The interval is Clopper and Pearson's.
+The eval floor is what 19 in 20 of the networks that met the train target reached; where too few met it, the last floor measured
+is kept. **Fitted** rungs were met by fewer than 15 courses: their probability is that of a normal tail fitted to the counted
+rungs, and so their work is an extrapolation. CV is the coefficient of variation of the cost to solution: 1 is a lottery without
+memory, below 0.3 a race. The foot is a race, there for slow machines; the ladder goes from {works[0]:,} to {works[-1]:,} M,
+counted up to {counted[-1]:,} M.
+
+{_HEADINGS}
+|{"---|" * (_HEADINGS.count("|") - 1)}"""
+    for rung, measurement in zip(file.rungs, file.measurements, strict=True):
+        yield (
+            f"| {rung.frozen / 100:g} % | {rung.min_train_correct:,} | {rung.min_eval_correct:,} | {rung.work:,} "
+            f"{_render_measurement(measurement)}"
+        )
+
+
+def _render_stretch(stretch: Stretch) -> str:
+    train = [trace.train_correct[-1] for trace in stretch.traces]
+    right = [trace.eval_correct[-1] for trace in stretch.traces]
+    cost = fmean(trace.multiply_accumulates[-1] for trace in stretch.traces) / 1e6
+    seconds = median(trace.seconds for trace in stretch.traces)
+    return (
+        f"| {stretch.frozen / 100:g} % | {stretch.plan.samples:,} | {len(train)} "
+        f"| {fmean(train):.1f} ± {stdev(train):.1f} | {fmean(right):.1f} ± {stdev(right):.1f} "
+        f"| {cost:,.0f} | {seconds:.1f} |"
+    )
+
+
+def _render_measurement(m: Measurement) -> str:
+    interval = "fitted" if m.is_fitted else f"{m.low:.3f} – {m.high:.3f}"
+    return (
+        f"| {m.successes} / {m.attempts} | {m.probability:.4f} | {interval} "
+        f"| {m.multiply_accumulates:,} | {m.variation:.2f} |"
+    )
