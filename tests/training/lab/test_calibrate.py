@@ -77,13 +77,14 @@ def test_wrong_words_are_a_usage_error(words: list[str]) -> None:
 
 
 def test_rows_become_a_task_file(file: Path, tmp_path: Path, digits: Dataset) -> None:
-    rows, out = tmp_path / "rows.jsonl", tmp_path / "task.json"
+    rows, out, page = (tmp_path / name for name in ("rows.jsonl", "task.json", "task.md"))
     write_traces(rows, [replace(make_trace(9_500, seed, 1_210, 15), samples=640) for seed in range(400)])
-    words = ["--stretch", "9500:640:300", "--rows", str(rows), "--out", str(out)]
+    words = ["--stretch", "9500:640:300", "--rows", str(rows), "--out", str(out), "--page", str(page)]
     assert main(["calibrate", "--task", "digits", "--data", str(file), *words]) == 0
     task_file = decode_task_file(json.loads(out.read_text()))
     check_task(Task(digits.spec.dataset_id, task_file.network, task_file.rungs), digits.spec)
     assert len(task_file.measurements) == len(task_file.rungs)
+    assert page.read_text().count("\n| 95 % |") == 1 + len(task_file.rungs)
 
 
 def test_rate_is_measured_on_real_attempts(digits: Dataset, digits_data: TrainingData) -> None:
