@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from consensus.errors import ConsensusError
 
 COMMANDS = {
+    "recipes": "Search a recipe: train variants and write a row each.",
     "calibrate": "Measure a task's ladder, or check it.",
+    "intervals": "Simulate how block intervals settle when miners come and go.",
 }
 """Name and help of every command; the module has the command's name."""
 

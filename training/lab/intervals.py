@@ -1,0 +1,264 @@
+"""Simulate how block intervals settle when miners come and go: `python -m training.lab intervals`.
+
+Attempts are drawn from the measured courses of a ladder; difficulty, easing and timestamps are consensus's
+own functions. Nothing is trained and no clock is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from consensus.block import Header
+from consensus.dataset import DatasetSpec
+from consensus.difficulty import compute_difficulty, compute_earliest_timestamp, compute_eased_difficulty
+from consensus.encoding import ZERO_HASH
+from consensus.params import ChainParams
+from consensus.task import Rung
+from training.dataset_file import read_dataset_file
+from training.lab.traces import Goal, Trace, read_traces, replay
+from training.tasks import TASK_NAMES, TaskFile, load_task, load_task_file
+
+TARGET_INTERVAL_SECONDS = 20
+_WARM_BLOCKS = 60
+_WATCHED_BLOCKS = 80
+WINDOWS = ((1, 10), (11, 20), (21, 40), (41, 60), (61, 80))
+_PAUSE_INTERVALS = 100
+_EASING_INTERVALS = 2
+
+Random = np.random.Generator
+
+
+@dataclass(frozen=True, slots=True)
+class Lottery:
+    """Attempts at one rung, as measured."""
+
+    probability: float
+    lost: npt.NDArray[np.float64]
+    """Million multiply-accumulates of every course that failed."""
+    won: npt.NDArray[np.float64]
+    """Of every course that won; where none did, of the dearest."""
+
+    def draw(self, random: Random) -> float:
+        """Million multiply-accumulates that one miner spends until it wins."""
+        failures = int(random.geometric(self.probability)) - 1
+        spent = float(random.choice(self.lost, failures).sum()) if failures and self.lost.size else 0.0
+        return spent + float(random.choice(self.won))
+
+
+GetLottery = Callable[[Rung], Lottery]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Miners before and after a change, each with its speed as a share of the power the chain is used to."""
+
+    name: str
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    pause_intervals: int = 0
+    """Target intervals without any miner between the two."""
+
+
+SCENARIOS = (
+    Scenario("nothing changes", (0.5, 0.5), (0.5, 0.5)),
+    Scenario("miners double", (0.5, 0.5), (0.5,) * 4),
+    Scenario("miners halve", (0.25,) * 4, (0.25,) * 2),
+    Scenario("all vanish and return", (0.5, 0.5), (0.5, 0.5), _PAUSE_INTERVALS),
+    Scenario("nine in ten vanish", (0.1,) * 10, (0.1,)),
+    Scenario("nine in ten return", (0.1,), (0.1,) * 10),
+)
+
+
+@dataclass(slots=True)
+class Chain:
+    """The end of a simulated chain and the time at which it was found there."""
+
+    params: ChainParams
+    parent: Header
+    grandparent_timestamp: int | None
+    now: float
+
+    def mine(self, speeds: Sequence[float], get_lottery: GetLottery, random: Random) -> None:
+        """One block by miners of these speeds, in million multiply-accumulates a second."""
+        difficulty = compute_difficulty(self.params, self.parent, self.grandparent_timestamp)
+        started = self.now
+        while True:
+            timestamp = max(int(started), compute_earliest_timestamp(self.params, self.parent.timestamp))
+            eased = compute_eased_difficulty(self.params, difficulty, timestamp, self.parent.timestamp)
+            lottery = get_lottery(self.params.task.get_rung(eased))
+            found = started + min(lottery.draw(random) / speed for speed in speeds)
+            thaw = self._get_next_thaw(timestamp)
+            if found < thaw:
+                break
+            # Templates go stale when the rung eases: every miner begins anew.
+            started = thaw
+        header_time = max(int(found), timestamp)
+        self.grandparent_timestamp = self.parent.timestamp
+        self.parent = _build_header(self.parent.height + 1, header_time, difficulty)
+        self.now = max(found, float(header_time))
+
+    def _get_next_thaw(self, timestamp: int) -> float:
+        interval = self.params.target_interval
+        first = self.parent.timestamp + (6 + _EASING_INTERVALS) * interval
+        steps = max(0, (timestamp - first) // (_EASING_INTERVALS * interval) + 1)
+        return float(first + steps * _EASING_INTERVALS * interval)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words of this command."""
+    parser.add_argument("--task", choices=TASK_NAMES, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="the dataset in one file")
+    parser.add_argument("--rows", type=Path, required=True, help="the courses that the ladder was built of")
+    parser.add_argument(
+        "--power",
+        type=float,
+        nargs="+",
+        default=[2_000.0, 15_000.0, 100_000.0],
+        help="million multiply-accumulates a second of all miners together",
+    )
+    parser.add_argument("--runs", type=int, default=200, help="of each scenario and power")
+    parser.add_argument("--out", type=Path, default=Path("intervals.csv"))
+    parser.add_argument("--page", type=Path, default=Path("intervals.md"))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Simulates every scenario at every power, and writes CSV and page."""
+    dataset = read_dataset_file(options.data)
+    get_lottery = build_lotteries(load_task_file(options.task), read_traces(options.rows), dataset.spec)
+    results = []
+    for power in options.power:
+        params = build_params(options.task, dataset.spec, power)
+        for scenario in SCENARIOS:
+            random = np.random.default_rng(0)
+            intervals = np.array(
+                [simulate(params, scenario, power, get_lottery, random) for _ in range(options.runs)]
+            )
+            results.append(Result(power, scenario.name, intervals / TARGET_INTERVAL_SECONDS))
+            print(render_row(results[-1]), flush=True)
+    _write_csv(options.out, results)
+    words = f"--task {options.task} --rows {options.rows} --runs {options.runs}"
+    options.page.write_text("\n".join(_render_page(words, options, results)) + "\n", "utf-8")
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The intervals behind a change."""
+
+    power: float
+    scenario: str
+    intervals: npt.NDArray[np.float64]
+    """[runs, blocks], in target intervals."""
+
+    def compute_window(self, first: int, last: int) -> tuple[float, float]:
+        """(mean, deviation over runs) of the mean interval of the blocks `first` to `last`."""
+        means = self.intervals[:, first - 1 : last].mean(axis=1)
+        return float(means.mean()), float(means.std(ddof=1))
+
+
+def build_params(name: str, dataset: DatasetSpec, power: float) -> ChainParams:
+    """A chain whose genesis has the difficulty of that power, in million multiply-accumulates a second."""
+    task = load_task(name, dataset)
+    works = [rung.work for rung in task.rungs]
+    difficulty = min(max(round(power * TARGET_INTERVAL_SECONDS), works[0]), works[-1])
+    return ChainParams(
+        name="intervals",
+        target_interval=TARGET_INTERVAL_SECONDS,
+        halving_interval=100_000,
+        initial_reward=50,
+        maturity=5,
+        max_transactions=1,
+        genesis_timestamp=0,
+        initial_difficulty=difficulty,
+        balances=(),
+        task=task,
+    )
+
+
+def build_lotteries(file: TaskFile, traces: Sequence[Trace], dataset: DatasetSpec) -> GetLottery:
+    """The lotteries of a ladder; the pilot's traces are left out, as its measurement does."""
+    recount_cost = (dataset.n_train + dataset.n_eval) * file.network.multiply_accumulates
+    measured = dict(zip(file.rungs, file.measurements, strict=True))
+    pilot = int(file.measured["pilot_courses"])
+
+    @cache
+    def get_lottery(rung: Rung) -> Lottery:
+        plan = file.recipe.get_plan(rung)
+        mine = [
+            trace
+            for trace in traces
+            if (trace.frozen, trace.samples) == (rung.frozen, plan.samples) and trace.seed >= pilot
+        ]
+        records = [allowance * dataset.n_train for allowance in plan.allowances]
+        goal = Goal(rung.min_train_correct, rung.min_eval_correct)
+        results = [replay(trace, goal, records, recount_cost) for trace in mine]
+        lost = [cost / 1e6 for won, cost in results if not won]
+        won = [cost / 1e6 for won, cost in results if won] or [max(lost)]
+        return Lottery(measured[rung].probability, np.array(lost), np.array(won))
+
+    return get_lottery
+
+
+def simulate(
+    params: ChainParams, scenario: Scenario, power: float, get_lottery: GetLottery, random: Random
+) -> list[float]:
+    """Seconds between the blocks behind the change; the first counts from the end of a pause."""
+    chain = Chain(params, _build_header(0, 0, params.initial_difficulty), None, 0.0)
+    for _ in range(_WARM_BLOCKS):
+        chain.mine([share * power for share in scenario.before], get_lottery, random)
+    chain.now += scenario.pause_intervals * params.target_interval
+    intervals = []
+    for _ in range(_WATCHED_BLOCKS):
+        before = chain.now
+        chain.mine([share * power for share in scenario.after], get_lottery, random)
+        intervals.append(chain.now - before)
+    return intervals
+
+
+def _build_header(height: int, timestamp: int, difficulty: int) -> Header:
+    return Header(1, height, ZERO_HASH, ZERO_HASH, timestamp, ZERO_HASH, ZERO_HASH, difficulty, ZERO_HASH, 0)
+
+
+def render_row(result: Result) -> str:
+    """A line of the page's table."""
+    cells = ["{:.2f} ± {:.2f}".format(*result.compute_window(*window)) for window in WINDOWS]
+    return f"| {result.power:,.0f} | {result.scenario} | {' | '.join(cells)} |"
+
+
+def _render_page(words: str, options: argparse.Namespace, results: Sequence[Result]) -> Iterator[str]:
+    headings = " | ".join(f"blocks {first}–{last}" for first, last in WINDOWS)
+    yield f"""# Do intervals settle?
+
+Mean interval between blocks behind a change, in target intervals (1 is the target of
+{TARGET_INTERVAL_SECONDS} s), ± one standard deviation of that mean from run to run; n = {options.runs} runs
+of every line, each {_WARM_BLOCKS} blocks old when the change comes. Written by
+
+    freezenet lab intervals {words}
+
+Every miner draws its attempts from the measured courses of the `{options.task}` ladder: cost and chance at
+the rung that the chain asks for. Difficulty, easing and the rule of timestamps are the consensus code.
+Network delays are left out. Power is that of all miners together where all are there, in million
+multiply-accumulates a second. A pause is {_PAUSE_INTERVALS} target intervals without any miner.
+
+| power | change | {headings} |
+|---|---|{"---|" * len(WINDOWS)}"""
+    yield from map(render_row, results)
+
+
+def _write_csv(path: Path, results: Sequence[Result]) -> None:
+    """A row for each scenario, power and block behind the change: mean and deviation over the runs."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["power_m_per_second", "scenario", "block", "runs", "mean_interval", "deviation"])
+        for result in results:
+            for index, column in enumerate(result.intervals.T):
+                mean, deviation = f"{column.mean():.4f}", f"{column.std(ddof=1):.4f}"
+                rows.writerow([result.power, result.scenario, index + 1, len(column), mean, deviation])
