@@ -18,7 +18,7 @@ from consensus.network import IntegerNetwork, NetworkSpec
 from consensus.watermark import Watermark
 from training.data import TrainingData
 from training.evaluator import compute_features
-from training.optimise import train
+from training.optimise import Ranks, train
 from training.polish import Head, tune
 from training.recipe import Plan, Recipe
 from training.twin import Twin
@@ -70,13 +70,14 @@ class Course:
         plan: Plan,
         seed: int,
         poll: Callable[[], None] = lambda: None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.samples = 0
         self.multiply_accumulates = 0
         self._generator = torch.Generator().manual_seed(seed)
         self._twin = Twin(spec, watermark, self._generator, recipe.gain, data.inputs.device)
         self._spec, self._data, self._recipe, self._plan = spec, data, recipe, plan
-        self._poll = poll
+        self._poll, self._ranks = poll, ranks
         self._recent: deque[Tensor] = deque(maxlen=_WINDOW_STEPS)
         self._head: Head | None = None
 
@@ -112,7 +113,8 @@ class Course:
     def _train(self) -> Iterator[int]:
         steps, parts = self._plan.samples // self._recipe.batch, self._plan.parts
         ends = {steps * part // parts for part in range(1, parts)}
-        stream = train(self._twin, self._data, self._recipe, self._plan.samples, self._generator)
+        samples, generator = self._plan.samples, self._generator
+        stream = train(self._twin, self._data, self._recipe, samples, generator, self._ranks)
         for step, right in enumerate(stream, 1):
             self._recent.append(right)
             self.samples += self._recipe.batch

@@ -5,7 +5,9 @@ Owns the order of the samples and the schedule. When to stop is the attempt's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,31 +18,70 @@ from training.recipe import Recipe
 from training.twin import Twin
 
 
+class Ranks(Protocol):
+    """Processes that train one network together, a share of every batch each (training.parallel)."""
+
+    def take(self, indices: Tensor) -> Tensor:
+        """This process's share of int64[batch] indices."""
+
+    def join(self, twin: Twin, right: Tensor) -> Tensor:
+        """Averages gradients and statistics over all processes; returns their right answers in sum."""
+
+
 def train(
-    twin: Twin, data: TrainingData, recipe: Recipe, samples: int, generator: torch.Generator
+    twin: Twin,
+    data: TrainingData,
+    recipe: Recipe,
+    samples: int,
+    generator: torch.Generator,
+    ranks: Ranks | None = None,
 ) -> Iterator[Tensor]:
     """Trains for `samples` samples and yields after every step: int64[] right answers in its batch.
 
-    The tensor is not waited for here, so that a GPU is never idle between two steps.
+    The tensor is not waited for here, so that a GPU is never idle between two steps. All `ranks` get the same
+    twin, data and generator's state, and keep them.
     """
     steps = samples // recipe.batch
     optimiser = build_optimiser(twin, recipe)
-    batches = _draw_batches(len(data.train), recipe.batch, generator)
+    batches = draw_batches(len(data.train), recipe.batch, generator)
+    compute_loss = _choose_loss(data.inputs.device)
     twin.train()
     for step in range(steps):
         set_rates(optimiser, compute_one_cycle((step + 0.5) / steps, recipe.warm_up))
-        indices = next(batches).to(data.inputs.device, non_blocking=True)
-        labels = data.train.labels[indices]
-        with _mixed_precision(data.inputs.device):
-            logits = twin(data.inputs[indices])
-        loss = F.cross_entropy(
-            logits.float() * recipe.logit_scale, labels, label_smoothing=recipe.label_smoothing
-        )
+        indices = next(batches) if ranks is None else ranks.take(next(batches))
+        indices = indices.to(data.inputs.device, non_blocking=True)
+        loss, right = compute_loss(twin, data.inputs[indices], data.train.labels[indices], recipe)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        right = right if ranks is None else ranks.join(twin, right)
         optimiser.step()
         twin.apply_bounds()
-        yield (logits.detach().argmax(1) == labels).sum()
+        yield right
+
+
+def compute_loss(twin: Twin, inputs: Tensor, labels: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """float[] loss of a batch and int64[] right answers in it."""
+    with _mixed_precision(inputs.device):
+        logits = twin(inputs)
+    scaled = logits.float() * recipe.logit_scale
+    loss = F.cross_entropy(scaled, labels, label_smoothing=recipe.label_smoothing)
+    return loss, (logits.detach().argmax(1) == labels).sum()
+
+
+ComputeLoss = Callable[[Twin, Tensor, Tensor, Recipe], tuple[Tensor, Tensor]]
+
+
+def _choose_loss(device: torch.device) -> ComputeLoss:
+    return _compile_loss() if device.type == "cuda" else compute_loss
+
+
+@cache
+def _compile_loss() -> ComputeLoss:
+    """`compute_loss` in fused kernels, once for a process.
+
+    Weights, watermark and free places are inputs of the compiled code, so that a new block compiles nothing.
+    """
+    return torch.compile(compute_loss)
 
 
 def build_optimiser(twin: Twin, recipe: Recipe) -> torch.optim.Adam:
@@ -64,7 +105,7 @@ def compute_one_cycle(progress: float, warm_up: float) -> float:
     return progress / warm_up if progress < warm_up else (1 - progress) / (1 - warm_up)
 
 
-def _draw_batches(count: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
+def draw_batches(count: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
     """int64[batch] indices without end; every record once before any comes again."""
     stream = torch.empty(0, dtype=torch.int64)
     while True:

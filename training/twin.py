@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from consensus.network import BIAS_BOUND, MULTIPLIER_LIMIT, OFFSET_BOUND, IntegerNetwork, Layer, NetworkSpec
+from consensus.network import BIAS_BOUND, MULTIPLIER_LIMIT, OFFSET_BOUND, IntegerNetwork, NetworkSpec
 from consensus.watermark import Watermark
 from training.quantisation import LEVELS, get_weight_levels, quantise_activations, quantise_weights
 
@@ -67,18 +67,25 @@ class Twin(nn.Module):
 
     def forward(self, activations: Tensor) -> Tensor:
         """float[n, classes] logits of float[n, c, h, w] activations; in training normalised by the batch."""
-        weights = self.compute_weights()
-        for index, layer in enumerate(self.spec.layers[:-2]):
-            sums = F.conv2d(activations, _get_matrix(layer, weights), padding=1)
-            activations = self._normalise(index, sums, layer.pooled)
-        return self.classify(activations.flatten(1), weights)
+        *convolutions, hidden, last = self._split(self.compute_weights())
+        for index, weights in enumerate(convolutions):
+            sums = F.conv2d(activations, weights, padding=1)
+            activations = self._normalise(index, sums, self.spec.layers[index].pooled)
+        return self._classify(activations.flatten(1), hidden, last)
 
     def classify(self, features: Tensor, weights: Tensor) -> Tensor:
         """float[n, classes] logits of float[n, flat] activations behind the convolutions."""
-        hidden, last = self.spec.layers[-2:]
-        sums = F.linear(features, _get_matrix(hidden, weights))
-        activations = self._normalise(len(self.gains) - 1, sums, hidden.pooled)
-        return F.linear(activations, _get_matrix(last, weights)) + self.bias
+        return self._classify(features, *self._split(weights)[-2:])
+
+    def _classify(self, features: Tensor, hidden: Tensor, last: Tensor) -> Tensor:
+        sums = F.linear(features, hidden)
+        activations = self._normalise(len(self.gains) - 1, sums, pooled=False)
+        return F.linear(activations, last) + self.bias
+
+    def _split(self, weights: Tensor) -> list[Tensor]:
+        """The layers' matrices; as one operation, whose gradient is one too."""
+        parts = torch.split(weights, [layer.stop - layer.start for layer in self.spec.layers])
+        return [part.view(layer.shape) for part, layer in zip(parts, self.spec.layers, strict=True)]
 
     def _normalise(self, index: int, sums: Tensor, pooled: bool) -> Tensor:
         values = F.batch_norm(
@@ -121,10 +128,6 @@ class Twin(nn.Module):
         multipliers = (scale * (_FOLD / LEVELS)).round().clamp(0, MULTIPLIER_LIMIT - 1)
         offsets = (shift * (_FOLD * LEVELS)).round().clamp(-OFFSET_BOUND, OFFSET_BOUND)
         return multipliers.cpu().numpy().astype(np.uint32), offsets.cpu().numpy().astype(np.int64)
-
-
-def _get_matrix(layer: Layer, weights: Tensor) -> Tensor:
-    return weights[layer.start : layer.stop].view(layer.shape)
 
 
 def _draw_grid(count: int, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,246 @@
+"""Search of recipes: trains variants of the reference trainer and writes a row each.
+
+`python -m training.lab recipes --data FILE --variants NAME…`: rows that the file has are not measured again.
+The accuracy is that of the exported integers on the eval split, counted exactly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import torch
+
+from consensus.block import encode_header
+from consensus.network import NetworkSpec
+from consensus.watermark import derive_watermark
+from training.data import TrainingData
+from training.dataset_file import read_dataset_file
+from training.evaluator import ComputeLogits, choose_compute_logits, count_right
+from training.lab.bench_rows import describe_origin
+from training.lab.variants import Variant, train_variant
+from training.rate import build_practice_header
+from training.twin import Twin
+
+_WINDOW_STEPS = 50
+_BASE = Variant()
+
+VARIANTS = {
+    "base": _BASE,
+    "weights 0.005": replace(_BASE, weight_rate=0.005),
+    "weights 0.01": replace(_BASE, weight_rate=0.01),
+    "weights 0.04": replace(_BASE, weight_rate=0.04),
+    "weights 0.08": replace(_BASE, weight_rate=0.08),
+    "normalisation 0.005": replace(_BASE, normalisation_rate=0.005),
+    "normalisation 0.01": replace(_BASE, normalisation_rate=0.01),
+    "normalisation 0.04": replace(_BASE, normalisation_rate=0.04),
+    "beta1 0.5": replace(_BASE, beta1=0.5),
+    "beta1 0.8": replace(_BASE, beta1=0.8),
+    "beta2 0.9": replace(_BASE, beta2=0.9),
+    "beta2 0.999": replace(_BASE, beta2=0.999),
+    "batch 32": replace(_BASE, batch=32),
+    "batch 128": replace(_BASE, batch=128),
+    "batch 256": replace(_BASE, batch=256, weight_rate=0.04, normalisation_rate=0.04),
+    "warm-up 0.1": replace(_BASE, warm_up=0.1),
+    "warm-up 0.5": replace(_BASE, warm_up=0.5),
+    "cosine": replace(_BASE, schedule="cosine"),
+    "flat": replace(_BASE, schedule="flat"),
+    "flat averaged": replace(_BASE, schedule="flat", averaging=0.99),
+    "averaged 0.98": replace(_BASE, averaging=0.98),
+    "statistics anew": replace(_BASE, re_estimate=True),
+    "no smoothing": replace(_BASE, label_smoothing=0.0),
+    "smoothing 0.2": replace(_BASE, label_smoothing=0.2),
+    "gain 0.05": replace(_BASE, gain=0.05),
+    "gain 0.1": replace(_BASE, gain=0.1),
+    "gain 0.25": replace(_BASE, gain=0.25),
+    "gain 0.5": replace(_BASE, gain=0.5),
+    "logits 1": replace(_BASE, logit_scale=1.0),
+    "logits 4": replace(_BASE, logit_scale=4.0),
+    "start 0": replace(_BASE, initial_scale=0.0),
+    "start 0.1": replace(_BASE, initial_scale=0.1),
+    "start 0.3": replace(_BASE, initial_scale=0.3),
+    "flip": replace(_BASE, flip=True),
+    "shift 2": replace(_BASE, shift=2),
+    "flip, shift 2": replace(_BASE, flip=True, shift=2),
+    "muon 0.005": replace(_BASE, optimiser="muon", weight_rate=0.005),
+    "muon 0.02": replace(_BASE, optimiser="muon", weight_rate=0.02),
+    "muon 0.05": replace(_BASE, optimiser="muon", weight_rate=0.05),
+    "muon 0.1": replace(_BASE, optimiser="muon", weight_rate=0.1),
+    "sgd 1": replace(_BASE, optimiser="sgd", weight_rate=1.0),
+    "sgd 10": replace(_BASE, optimiser="sgd", weight_rate=10.0),
+    "sgd 100": replace(_BASE, optimiser="sgd", weight_rate=100.0),
+}
+"""What can be measured: the baseline, one factor changed at a time, then what they led to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One training."""
+
+    name: str
+    blocks: int
+    filters: int
+    hidden: int
+    frozen: int
+    """Per 10,000."""
+    samples: int
+    seed: int
+    """Of the watermark's practice header, the first weights and the order of samples."""
+    train_share: float
+    """Right in the last 50 batches, as they were trained."""
+    eval_correct: int
+    n_eval: int
+    seconds: float
+    """Of training alone."""
+    device: str
+    threads: int
+    machine: str
+    torch: str
+    date: str
+
+
+class Search:
+    """Trains variants of one network on one dataset."""
+
+    def __init__(
+        self, options: argparse.Namespace, data: TrainingData, compute_logits: ComputeLogits
+    ) -> None:
+        _, c, h, w = data.train.pixels.shape
+        classes = int(data.train.labels.max()) + 1
+        self._spec = NetworkSpec(c, h, w, classes, options.blocks, options.filters, options.hidden)
+        self._options, self._data, self._compute_logits = options, data, compute_logits
+
+    def measure(self, name: str, seed: int) -> Row:
+        """One training of one variant."""
+        options, spec, data = self._options, self._spec, self._data
+        header = encode_header(build_practice_header(seed))
+        watermark = derive_watermark(header, spec.weight_count, spec.weight_count * options.frozen // 10_000)
+        generator, variant = torch.Generator().manual_seed(seed), VARIANTS[name]
+        twin = Twin(spec, watermark, generator, variant.gain, options.device)
+        started = time.perf_counter()
+        stream = train_variant(twin, data, variant, options.samples, generator)
+        last = torch.stack(list(deque(stream, maxlen=_WINDOW_STEPS)))
+        train_share = float(last.sum()) / (len(last) * variant.batch)
+        seconds = time.perf_counter() - started
+        right = count_right(self._compute_logits(twin.export(), data.eval.pixels), data.eval.labels)
+        origin = describe_origin(options.device, options.threads, "recipes")
+        return Row(
+            name,
+            blocks=options.blocks,
+            filters=options.filters,
+            hidden=options.hidden,
+            frozen=options.frozen,
+            samples=options.samples,
+            seed=seed,
+            train_share=round(train_share, 4),
+            eval_correct=right,
+            n_eval=len(data.eval),
+            seconds=round(seconds, 1),
+            device=origin.device,
+            threads=origin.threads,
+            machine=origin.machine,
+            torch=origin.torch,
+            date=origin.date,
+        )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measures what the rows lack, prints the table of this setting and returns the exit code."""
+    for row in measure_all(options):
+        print(
+            f"{row.name}, seed {row.seed}: {row.eval_correct / row.n_eval:.4f} in {row.seconds} s", flush=True
+        )
+    print(render_table([row for row in read_rows(options.rows) if _get_setting(row) == _get_order(options)]))
+    return 0
+
+
+def measure_all(options: argparse.Namespace) -> Iterator[Row]:
+    """Trains each variant with each seed and adds its row to the file; each row is yielded once it is there.
+
+    Raises ValueError where no back-end is exact.
+    """
+    known = {(_get_setting(row), row.name, row.seed) for row in read_rows(options.rows)}
+    orders = [(name, seed) for seed in options.seeds for name in options.variants]
+    lacking = [order for order in orders if (_get_order(options), *order) not in known]
+    compute_logits = choose_compute_logits(options.device)
+    if compute_logits is None:
+        raise ValueError(f"no exact back-end on {options.device}")
+    search = Search(
+        options, TrainingData.load(read_dataset_file(options.data), options.device), compute_logits
+    )
+    for name, seed in lacking:
+        row = search.measure(name, seed)
+        append_row(options.rows, row)
+        yield row
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file, none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [_decode_row(values) for values in csv.DictReader(file)]
+
+
+def append_row(path: Path, row: Row) -> None:
+    """Adds a row to the file, which begins with the names of the columns."""
+    is_new = not path.exists()
+    with path.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        writer.writerow(asdict(row))
+
+
+def render_table(rows: Sequence[Row]) -> str:
+    """Markdown: one line a variant, the best first."""
+    names = {row.name for row in rows}
+    groups = [[row for row in rows if row.name == name] for name in names]
+    lines = [(statistics.mean(_get_accuracy(row) for row in group), _render_line(group)) for group in groups]
+    head = (
+        "| variant | n | eval accuracy | lowest – highest | s, median |\n| --- | ---: | ---: | ---: | ---: |"
+    )
+    return "\n".join([head, *(line for _, line in sorted(lines, reverse=True))])
+
+
+def _render_line(group: Sequence[Row]) -> str:
+    shares = [_get_accuracy(row) for row in group]
+    spread = f"{min(shares):.2%} – {max(shares):.2%}" if len(shares) > 1 else ""
+    seconds = statistics.median(row.seconds for row in group)
+    return f"| {group[0].name} | {len(group)} | {statistics.mean(shares):.2%} | {spread} | {seconds:.0f} |"
+
+
+def _get_accuracy(row: Row) -> float:
+    return row.eval_correct / row.n_eval
+
+
+def _get_setting(row: Row) -> tuple[int, ...]:
+    return row.blocks, row.filters, row.hidden, row.frozen, row.samples
+
+
+def _get_order(options: argparse.Namespace) -> tuple[int, ...]:
+    return options.blocks, options.filters, options.hidden, options.frozen, options.samples
+
+
+def _decode_row(values: dict[str, str]) -> Row:
+    kinds = {"int": int, "float": float, "str": str}
+    return Row(**{field.name: kinds[str(field.type)](values[field.name]) for field in fields(Row)})
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words of this command."""
+    parser.add_argument("--data", type=Path, required=True, help="the dataset in one file")
+    parser.add_argument("--rows", type=Path, default=Path("recipes.csv"), help="measured so far; is added to")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED")
+    parser.add_argument("--blocks", type=int, default=4)
+    parser.add_argument("--filters", type=int, default=32, help="of the first block")
+    parser.add_argument("--hidden", type=int, default=128, help="units of the hidden layer")
+    parser.add_argument("--frozen", type=int, default=7_000, help="share of the weights, per 10,000")
+    parser.add_argument("--samples", type=int, default=150_000, help="to train for")
