@@ -10,13 +10,31 @@ Bytes that break the protocol raise consensus.errors instead.
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 
 class DatasetError(Exception):
     """Its text is one line for the operator."""
 
 
+class ImportCode(StrEnum):
+    """Why files were refused; stable, and the first word of the line."""
+
+    MISSING_FILE = "missing-file"
+    UNREADABLE_FILE = "unreadable-file"
+    BAD_HEADER = "bad-header"
+    WRONG_LENGTH = "wrong-length"
+    WRONG_SHAPE = "wrong-shape"
+    WRONG_CLASSES = "wrong-classes"
+    DOWNLOAD_FAILED = "download-failed"
+
+
 class ImportRefused(DatasetError):
     """The files offered for import cannot become a dataset."""
+
+    def __init__(self, code: ImportCode, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
 
 
 class DatasetMissing(DatasetError):

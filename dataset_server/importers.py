@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from consensus.dataset import describe_dataset, encode_split
 from consensus.encoding import U16_MAX
-from dataset_server.errors import ImportRefused
+from dataset_server.errors import ImportCode, ImportRefused
 from dataset_server.info import DatasetInfo
 from dataset_server.manifest import EncodedDataset
 
@@ -71,9 +71,15 @@ def import_image_folder(path: Path) -> EncodedDataset:
     """
     class_names = _list_classes(path)
     if len(class_names) > MOST_CLASSES:
-        raise ImportRefused(f"{path / 'train'} has {len(class_names)} classes: {MOST_CLASSES} are the most")
+        raise ImportRefused(
+            ImportCode.WRONG_CLASSES,
+            f"{path / 'train'} has {len(class_names)} classes: {MOST_CLASSES} are the most",
+        )
     if stray := set(_list_names(path / "test")) - set(class_names):
-        raise ImportRefused(f"{path / 'test'} has classes that train/ has not: {', '.join(sorted(stray))}")
+        raise ImportRefused(
+            ImportCode.WRONG_CLASSES,
+            f"{path / 'test'} has classes that train/ has not: {', '.join(sorted(stray))}",
+        )
     template = _read_template(next(_list_images(path / "train", class_names), None), path)
     train, eval_ = (_encode_folder(path / name, class_names, template) for name in ("train", "test"))
     return EncodedDataset(describe_dataset(len(class_names), template.shape, train, eval_), train, eval_)
@@ -124,7 +130,7 @@ def _list_names(directory: Path) -> list[str]:
     try:
         names = [name for name in os.listdir(directory) if not name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):
-        raise ImportRefused(f"{directory} is not a directory") from None
+        raise ImportRefused(ImportCode.MISSING_FILE, f"{directory} is not a directory") from None
     return sorted(names, key=os.fsencode)
 
 
@@ -142,12 +148,17 @@ def _list_images(directory: Path, class_names: list[str]) -> Iterator[tuple[int,
 
 def _read_template(first: tuple[int, Path] | None, path: Path) -> _Template:
     if first is None:
-        raise ImportRefused(f"{path / 'train'} has no images")
+        raise ImportRefused(ImportCode.MISSING_FILE, f"{path / 'train'} has no images")
     with _open_image(first[1]) as image:
         if image.mode not in _CHANNELS_BY_MODE:
-            raise ImportRefused(f"{first[1]} has mode {image.mode}: convert the images to L or RGB")
+            raise ImportRefused(
+                ImportCode.WRONG_SHAPE, f"{first[1]} has mode {image.mode}: convert the images to L or RGB"
+            )
         if max(image.size) > U16_MAX:
-            raise ImportRefused(f"{first[1]} has {image.width}x{image.height} pixels: {U16_MAX} is the most")
+            raise ImportRefused(
+                ImportCode.WRONG_SHAPE,
+                f"{first[1]} has {image.width}x{image.height} pixels: {U16_MAX} is the most",
+            )
         return _Template(first[1], image.mode, image.width, image.height)
 
 
@@ -164,13 +175,14 @@ def _read_pixels(path: Path, template: _Template) -> npt.NDArray[np.uint8]:
     with _open_image(path) as image:
         if (image.mode, image.width, image.height) != (template.mode, template.width, template.height):
             raise ImportRefused(
+                ImportCode.WRONG_SHAPE,
                 f"{path} is {image.mode} {image.width}x{image.height}, "
-                f"but {template.path} is {template.mode} {template.width}x{template.height}"
+                f"but {template.path} is {template.mode} {template.width}x{template.height}",
             )
         try:
             pixels = np.asarray(image, dtype=np.uint8).reshape(template.height, template.width, -1)
         except _DECODER_ERRORS as error:
-            raise ImportRefused(f"{path} cannot be decoded: {error}") from None
+            raise ImportRefused(ImportCode.UNREADABLE_FILE, f"{path} cannot be decoded: {error}") from None
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
@@ -181,8 +193,8 @@ def _open_image(path: Path) -> Image:
         image = Image.open(path)
         frames = getattr(image, "n_frames", 1)
     except (*_DECODER_ERRORS, Image.DecompressionBombError) as error:
-        raise ImportRefused(f"{path} is not a readable image: {error}") from None
+        raise ImportRefused(ImportCode.UNREADABLE_FILE, f"{path} is not a readable image: {error}") from None
     if frames != 1:
         image.close()
-        raise ImportRefused(f"{path} has {frames} frames, not one")
+        raise ImportRefused(ImportCode.WRONG_SHAPE, f"{path} has {frames} frames, not one")
     return image
