@@ -21,6 +21,7 @@ from consensus.watermark import derive_watermark
 from training.course import Course, Judgement, judge
 from training.data import Records, TrainingData
 from training.evaluator import choose_compute_logits, count_right
+from training.optimise import Ranks
 from training.recipe import Recipe
 
 __all__ = ["AttemptResult", "MiningAttempt", "Outcome", "Progress", "TrainingData"]
@@ -69,10 +70,18 @@ class _Cancelled(Exception):
 class MiningAttempt:
     """Attempts at the blocks of one task on one device; holds the dataset there."""
 
-    def __init__(self, task: Task, dataset: TrainingData, recipe: Recipe, device: str | torch.device) -> None:
+    def __init__(
+        self,
+        task: Task,
+        dataset: TrainingData,
+        recipe: Recipe,
+        device: str | torch.device,
+        ranks: Ranks | None = None,
+    ) -> None:
         self._task = task
         self._data = dataset
         self._recipe = recipe
+        self._ranks = ranks
         self._compute_logits = choose_compute_logits(device)
 
     def run(
@@ -102,7 +111,7 @@ class MiningAttempt:
         frozen_count = self._task.compute_frozen_count(rung)
         watermark = derive_watermark(encode_header(header), network.weight_count, frozen_count)
         plan = self._recipe.get_plan(rung)
-        return Course(network, watermark, self._data, self._recipe, plan, seed, poll)
+        return Course(network, watermark, self._data, self._recipe, plan, seed, poll, self._ranks)
 
     @property
     def data(self) -> TrainingData:
