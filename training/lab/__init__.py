@@ -16,6 +16,7 @@ from consensus.errors import ConsensusError
 COMMANDS = {
     "recipes": "Search a recipe: train variants and write a row each.",
     "figures": "Measure and draw the paper's figures and ablations.",
+    "attacks": "Price attacks on the work against the reference miner.",
     "calibrate": "Measure a task's ladder, or check it.",
     "intervals": "Simulate how block intervals settle when miners come and go.",
 }

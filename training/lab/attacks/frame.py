@@ -1,0 +1,184 @@
+"""What an attack is: another course to the same target, with a name and what it means to an operator.
+
+Owns the ground that all courses of a comparison stand on, and the hooks by which an attack differs from the
+reference: what it starts from, what it trains, and on what. Measuring is rows's, prices are prices's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from consensus.block import encode_header
+from consensus.network import NetworkSpec
+from consensus.watermark import Watermark, derive_watermark
+from training.course import Course
+from training.data import TrainingData
+from training.optimise import build_optimiser, compute_one_cycle, draw_batches, set_rates, train
+from training.rate import build_practice_header
+from training.recipe import Plan, Recipe
+from training.twin import Twin
+
+_OWN_DRAWS = 2**32
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What every course of a comparison stands on."""
+
+    network: NetworkSpec
+    data: TrainingData
+    recipe: Recipe
+    """The reference's."""
+    frozen: int
+    """Share of the weights frozen, per 10,000."""
+    samples: int
+    """Of the reference's course at this share."""
+
+    def derive_watermark(self, seed: int) -> Watermark:
+        """That of practice header `seed`: attack and reference meet the same ones."""
+        header = encode_header(build_practice_header(seed))
+        count = self.network.weight_count
+        return derive_watermark(header, count, count * self.frozen // 10_000)
+
+    def build_plan(self, samples: int | None = None, parts: int | None = None) -> Plan:
+        """A plan that never gives up; length and checkpoints are the reference's unless said otherwise."""
+        parts = parts or self.recipe.plans[0].parts
+        return Plan(0, samples or self.samples, parts, ())
+
+    def build_generator(self, seed: int) -> torch.Generator:
+        """Of an attack's own draws, apart from those of the course with the same seed."""
+        return torch.Generator().manual_seed(_OWN_DRAWS + seed)
+
+    @property
+    def course_cost(self) -> int:
+        """Multiply-accumulates of the reference's training, polish apart."""
+        return 3 * self.network.multiply_accumulates * self.samples
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """One way to undercut the reference miner."""
+
+    name: str
+    meaning: str
+    """What it does, in a line."""
+    build: Callable[[Ground, int], Course]
+    """The course under practice header `seed`."""
+    prepare: Callable[[Ground], int] = lambda ground: 0
+    """What is done once for all blocks, and the multiply-accumulates that it cost."""
+
+
+class AttackCourse(Course):
+    """A course that may be changed before it is followed; unchanged it is the reference's."""
+
+    def __init__(
+        self,
+        ground: Ground,
+        seed: int,
+        *,
+        recipe: Recipe | None = None,
+        plan: Plan | None = None,
+        nonce: int | None = None,
+    ) -> None:
+        super().__init__(
+            ground.network,
+            ground.derive_watermark(seed if nonce is None else nonce),
+            ground.data,
+            recipe or ground.recipe,
+            plan or ground.build_plan(),
+            seed,
+        )
+
+    @property
+    def twin(self) -> Twin:
+        """The network that ends in the block."""
+        return self._twin
+
+
+class StandInCourse(AttackCourse):
+    """A course that trains something else, on something else, and is polished as the reference is."""
+
+    def __init__(
+        self,
+        ground: Ground,
+        seed: int,
+        *,
+        recipe: Recipe | None = None,
+        plan: Plan | None = None,
+        stand_in: Twin | None = None,
+        lessons: TrainingData | None = None,
+        passes: float = 3.0,
+    ) -> None:
+        """`passes` are the forward passes of the stand-in that one sample costs."""
+        super().__init__(ground, seed, recipe=recipe, plan=plan)
+        self._stand_in = stand_in or self._twin
+        self._lessons = lessons or ground.data
+        self._passes = passes
+
+    def settle(self) -> None:
+        """Before every checkpoint: what the stand-in learnt, into the twin."""
+
+    def stream(self) -> Iterator[Tensor]:
+        """Trains the stand-in: int64[] right answers after every step."""
+        return train(self._stand_in, self._lessons, self._recipe, self._plan.samples, self._generator)
+
+    def _train(self) -> Iterator[int]:
+        batch, parts = self._recipe.batch, self._plan.parts
+        steps = self._plan.samples // batch
+        ends = {steps * part // parts for part in range(1, parts)}
+        cost = round(self._passes * self._stand_in.spec.multiply_accumulates * batch)
+        for step, right in enumerate(self.stream(), 1):
+            self._recent.append(right)
+            self.samples += batch
+            self.multiply_accumulates += cost
+            if step in ends:
+                self.settle()
+                yield self.estimate_train_correct()
+        self.settle()
+
+
+def train_with(
+    twin: Twin,
+    compute_logits: Callable[[Tensor], Tensor],
+    compute_loss: Callable[[Tensor, Tensor], Tensor],
+    labels: Tensor,
+    recipe: Recipe,
+    samples: int,
+    generator: torch.Generator,
+) -> Iterator[Tensor]:
+    """training.optimise.train with other logits of int64[batch] indices, and a loss of (logits, indices)."""
+    steps = samples // recipe.batch
+    optimiser = build_optimiser(twin, recipe)
+    batches = draw_batches(len(labels), recipe.batch, generator)
+    twin.train()
+    for step in range(steps):
+        set_rates(optimiser, compute_one_cycle((step + 0.5) / steps, recipe.warm_up))
+        indices = next(batches)
+        logits = compute_logits(indices)
+        optimiser.zero_grad()
+        compute_loss(logits, indices).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        twin.apply_bounds()
+        yield (logits.detach().argmax(1) == labels[indices]).sum()
+
+
+def build_open_twin(ground: Ground, seed: int) -> Twin:
+    """A twin of the ground's network without a watermark."""
+    count = ground.network.weight_count
+    nothing = Watermark(count, np.zeros(0, np.int64), np.zeros(0, np.int8))
+    return Twin(ground.network, nothing, ground.build_generator(seed), ground.recipe.gain)
+
+
+@torch.no_grad()
+def copy_normalisation(source: Twin, target: Twin) -> None:
+    """Gains, shifts, batch statistics and last bias of one twin into another of the same network."""
+    target.bias.copy_(source.bias)
+    ours = (*source.gains, *source.shifts, *source.means, *source.variances)
+    theirs = (*target.gains, *target.shifts, *target.means, *target.variances)
+    for one, other in zip(ours, theirs, strict=True):
+        other.copy_(one)

@@ -1,0 +1,83 @@
+"""Longer and shorter courses, restarts against going on, and polish beyond the reference's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from training.course import Checkpoint, Course
+from training.lab.attacks.frame import Attack, AttackCourse, Ground
+
+_FINE_PARTS = 32
+_GENTLE = 0.3
+"""Of the reference's rates, where a trained network is trained once more."""
+
+
+class ContinuedCourse(AttackCourse):
+    """A course that, where it missed, trains and polishes once more from where it is."""
+
+    def follow(self) -> Iterator[Checkpoint]:
+        count = 0
+        for checkpoint in super().follow():
+            count += 1
+            yield replace(checkpoint, is_last=False)
+        self._resume()
+        for checkpoint in super().follow():
+            yield replace(checkpoint, index=count + checkpoint.index)
+
+    def _resume(self) -> None:
+        """Back into training, gently; what the search found in the last layer's integers is left behind."""
+        self._head = None
+        self._recent.clear()
+        recipe = self._recipe
+        self._recipe = replace(
+            recipe,
+            weight_rate=_GENTLE * recipe.weight_rate,
+            normalisation_rate=_GENTLE * recipe.normalisation_rate,
+        )
+        self._plan = replace(self._plan, samples=self._plan.samples // 2)
+
+
+def _scale_course(numerator: int, denominator: int) -> Attack:
+    def build(ground: Ground, seed: int) -> Course:
+        plan = ground.build_plan(ground.samples * numerator // denominator)
+        return AttackCourse(ground, seed, plan=plan)
+
+    share = f"{numerator}/{denominator}" if denominator > 1 else f"{numerator}"
+    return Attack(f"course x {share}", f"trains {share} times as long in every attempt", build)
+
+
+def _change_polish(name: str, meaning: str, change: dict[str, float]) -> Attack:
+    def build(ground: Ground, seed: int) -> Course:
+        polish = replace(ground.recipe.polish, **change)  # type: ignore[arg-type]
+        return AttackCourse(ground, seed, recipe=replace(ground.recipe, polish=polish))
+
+    return Attack(name, meaning, build)
+
+
+REFERENCE = Attack("reference", "the miner that nodes ship", AttackCourse)
+
+ATTACKS = (
+    _scale_course(1, 4),
+    _scale_course(1, 2),
+    _scale_course(2, 1),
+    Attack(
+        "one long run",
+        "goes on with a missed network at 0.3 of the rates, half as long, and polishes it again",
+        ContinuedCourse,
+    ),
+    Attack(
+        "fine checkpoints",
+        "looks four times as often whether to give up",
+        lambda ground, seed: AttackCourse(ground, seed, plan=ground.build_plan(parts=_FINE_PARTS)),
+    ),
+    _change_polish(
+        "no polish", "neither tunes nor searches the dense layers", {"tune_steps": 0, "sweeps": 0}
+    ),
+    _change_polish("long polish", "searches four times as long", {"sweeps": 16}),
+    _change_polish(
+        "clever polish",
+        "tunes five times as long and searches four times as wide",
+        {"tune_steps": 100, "proposals": 64},
+    ),
+)

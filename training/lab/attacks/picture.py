@@ -1,0 +1,55 @@
+"""The picture of all prices: a dot and its interval for each attack, a panel for each frozen share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from training.lab.attacks.table import PROBABILITIES, Line
+
+_SHOWN = PROBABILITIES[1:]
+_FARTHEST = 30.0
+_COLOURS = ("#1b6ca8", "#d1495b")
+
+
+def draw(path: Path, lines: Sequence[Line]) -> bool:
+    """Writes a PNG; False where matplotlib is missing."""
+    try:
+        import matplotlib
+    except ImportError:
+        return False
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    shares = list(dict.fromkeys(line.frozen for line in lines))
+    size = (4 + 4 * len(shares), 8)
+    figure, panels = pyplot.subplots(1, len(shares), figsize=size, sharey=True, squeeze=False)
+    for panel, frozen in zip(panels[0], shares, strict=True):
+        _draw_panel(panel, [line for line in lines if line.frozen == frozen], frozen)
+    panels[0][0].legend(loc="lower right", fontsize=8)
+    figure.suptitle("Cost to a solution over the reference miner's, 95 % interval; left of 1: cheaper")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return True
+
+
+def _draw_panel(panel: Any, lines: Sequence[Line], frozen: int) -> None:
+    names = list(dict.fromkeys(line.attack for line in lines))
+    for shift, colour, probability in zip((0.15, -0.15), _COLOURS, _SHOWN, strict=True):
+        label = f"target that {probability:.0%} of courses meet"
+        for line in (line for line in lines if line.probability == probability):
+            ratio, height = line.price.work, len(names) - names.index(line.attack) + shift
+            value, high = (min(part, _FARTHEST) for part in (ratio.value, ratio.high))
+            panel.plot([ratio.low, high], [height, height], color=colour, linewidth=1.2)
+            marker = ">" if math.isinf(ratio.high) or ratio.value > _FARTHEST else "o"
+            panel.plot(value, height, marker, color=colour, markersize=4, label=label)
+            label = "_"
+    panel.axvline(1, color="#444444", linewidth=0.8)
+    panel.set_xscale("log")
+    panel.set_xlim(0.1, 1.2 * _FARTHEST)
+    panel.set_yticks(range(len(names), 0, -1), names, fontsize=8)
+    panel.set_title(f"{frozen / 100:g} % frozen", fontsize=10)
+    panel.grid(axis="x", alpha=0.3)

@@ -1,0 +1,165 @@
+"""The price of an attack: its cost to a solution over the reference miner's, with an interval.
+
+Arithmetic on recordings; trains nothing. An attempt gives up by allowances that one half of the recordings
+chose and the other half pays for, so that nothing is measured on what it was fitted to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+import numpy as np
+import numpy.typing as npt
+
+from training.lab.attacks.rows import Recording
+from training.lab.ladder import Sizes, Stretch, choose_allowances
+from training.lab.traces import Goal, Trace, replay
+from training.recipe import Plan
+
+_REPLICATES = 2_000
+_CONFIDENCE = 0.95
+_RULE_OF_THREE = 3.0
+"""Where nothing succeeded in n attempts, the probability is below 3/n with 95 % confidence."""
+_FLOOR_SHARE = 0.05
+_SHARES = (0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
+_TOPS = (0.03, 0.06, 0.1, 0.2, 0.4, 1.0)
+
+Choose = Callable[[Sequence[Trace], Goal, Sizes], Sequence[float]]
+"""(pilot, goal, sizes) → allowances as shares of the train split."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one attempt at a goal came to."""
+
+    seed: int
+    won: bool
+    work: float
+    """Multiply-accumulates."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A cost to solution over the reference's, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Of one attack at one goal."""
+
+    attempts: int
+    wins: int
+    work: Ratio
+    seconds: Ratio
+
+
+def choose_goals(reference: Sequence[Recording], probabilities: Sequence[float]) -> list[Goal]:
+    """The train targets that this share of the reference's whole courses meets; the floor is the median's."""
+    finals = np.array([recording.train_correct[-1] for recording in reference])
+    median = np.quantile(finals, 0.5, method="higher")
+    met = [recording.eval_correct[-1] for recording in reference if recording.train_correct[-1] >= median]
+    floor = int(np.quantile(met, _FLOOR_SHARE, method="lower"))
+    return [Goal(int(np.quantile(finals, 1 - p, method="higher")), floor) for p in probabilities]
+
+
+def choose_as_reference(pilot: Sequence[Trace], goal: Goal, sizes: Sizes) -> Sequence[float]:
+    """The rule by which ladders are made: one schedule, cheap over many targets."""
+    plan = Plan(0, 0, 0, ())
+    return choose_allowances(Stretch(pilot[0].frozen, plan, tuple(pilot), ()), sizes)
+
+
+def choose_for_goal(pilot: Sequence[Trace], goal: Goal, sizes: Sizes) -> Sequence[float]:
+    """The schedule that makes this one goal cheapest, of more and tighter ones."""
+    candidates = [_keep(pilot, kept, top, sizes.n_train) for kept in _SHARES for top in _TOPS]
+    candidates.append(tuple(choose_as_reference(pilot, goal, sizes)))
+
+    def compute_cost(allowances: Sequence[float]) -> float:
+        records = [allowance * sizes.n_train for allowance in allowances]
+        results = [replay(trace, goal, records, sizes.recount_cost) for trace in pilot]
+        # One win more than seen: a schedule is not good because it was lucky once.
+        return sum(work for _, work in results) / (sum(won for won, _ in results) + 1)
+
+    return min(candidates, key=compute_cost)
+
+
+def attempt_all(
+    recordings: Sequence[Recording], goal: Goal, sizes: Sizes, choose: Choose = choose_as_reference
+) -> list[Outcome]:
+    """What attempts at a goal would have done on these courses."""
+    halves = [[r for r in recordings if r.seed % 2 == parity] for parity in (0, 1)]
+    outcomes = []
+    for pilot, measured in (halves, halves[::-1]):
+        traces = [recording.get_trace() for recording in pilot]
+        allowances = [share * sizes.n_train for share in choose(traces, goal, sizes)]
+        outcomes += [_attempt(recording, goal, allowances, sizes) for recording in measured]
+    return outcomes
+
+
+def compute_price(attack: Sequence[Outcome], reference: Sequence[Outcome]) -> Price:
+    """Cost to solution of an attack over the reference's; seeds that both have are drawn together."""
+    seeds = sorted({outcome.seed for outcome in (*attack, *reference)})
+    places = {seed: place for place, seed in enumerate(seeds)}
+    draws = np.random.default_rng(0).poisson(1.0, (_REPLICATES, len(seeds))).astype(np.float64)
+    draws = np.concatenate([np.ones((1, len(seeds))), draws])
+    ratios = []
+    for measure in ("work", "seconds"):
+        costs = [_resample(outcomes, measure, places, draws) for outcomes in (attack, reference)]
+        ratios.append(_summarise(costs[0] / costs[1]))
+    wins = sum(outcome.won for outcome in attack)
+    if not wins:
+        ratios = [replace(ratio, high=math.inf) for ratio in ratios]
+    return Price(len(attack), wins, ratios[0], ratios[1])
+
+
+def _attempt(recording: Recording, goal: Goal, allowances: Sequence[float], sizes: Sizes) -> Outcome:
+    trace = recording.get_trace()
+    won, work = replay(trace, goal, allowances, sizes.recount_cost)
+    # The same way once more, counted in microseconds.
+    micros = tuple(round(1e6 * seconds) for seconds in recording.seconds)
+    timed = replace(trace, multiply_accumulates=micros)
+    _, spent = replay(timed, goal, allowances, round(1e6 * recording.recount_seconds))
+    return Outcome(recording.seed, won, work, spent / 1e6)
+
+
+def _resample(
+    outcomes: Sequence[Outcome], measure: str, places: dict[int, int], draws: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """float[1 + replicates]: cost to solution, first as seen."""
+    weights = draws[:, [places[outcome.seed] for outcome in outcomes]]
+    costs = np.array([getattr(outcome, measure) for outcome in outcomes])
+    wins = np.array([outcome.won for outcome in outcomes], np.float64)
+    least = 0.0 if wins.any() else _RULE_OF_THREE
+    total: npt.NDArray[np.float64] = weights @ costs
+    with np.errstate(divide="ignore"):
+        solution: npt.NDArray[np.float64] = total / np.maximum(weights @ wins, least)
+    return solution
+
+
+def _summarise(ratios: npt.NDArray[np.float64]) -> Ratio:
+    tail = (1 - _CONFIDENCE) / 2
+    known = ratios[~np.isnan(ratios)]
+    low, high = (float(np.quantile(known, share, method="nearest")) for share in (tail, 1 - tail))
+    return Ratio(float(ratios[0]), low, high)
+
+
+def _keep(pilot: Sequence[Trace], kept: float, top: float, n_train: int) -> tuple[float, ...]:
+    """Allowances that keep everywhere the share `kept` of the `top` share of courses by their end."""
+    finals = np.array([trace.train_correct[-1] for trace in pilot])
+    best = finals >= np.quantile(finals, 1 - top)
+    shown = np.array([trace.shown for trace in pilot])[best]
+    gains = np.quantile(finals[best][:, None] - shown, kept, axis=0)
+    return tuple(max(0.0, float(gain)) / n_train for gain in gains)
+
+
+def compute_spread(recordings: Sequence[Recording]) -> tuple[float, float]:
+    """Mean and standard deviation of the train records right at the end."""
+    finals = [recording.train_correct[-1] for recording in recordings]
+    return fmean(finals), float(np.std(finals, ddof=1)) if len(finals) > 1 else 0.0

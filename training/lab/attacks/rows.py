@@ -1,0 +1,182 @@
+"""Courses of attacks, measured once and kept: a line of JSON each, resumed where a run was ended.
+
+Owns how a course is followed and timed. Seconds are those of the processor, not of the clock, so that other
+work on the machine adds little; exact counts made for the record alone are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from training.course import Course
+from training.data import TrainingData
+from training.evaluator import ComputeLogits, count_right
+from training.lab.traces import NOT_COUNTED, Trace
+
+_COUNTED_FROM = 0.85
+"""Share of the train split: no target that is priced lies below."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One course of an attack, from end to end. The tuples have an entry for each checkpoint."""
+
+    attack: str
+    frozen: int
+    """Per 10,000."""
+    seed: int
+    """Nonce of the practice header, and seed of the course."""
+    samples: int
+    """Trained in all."""
+    shown: tuple[int, ...]
+    """What the checkpoint showed to the miner: an estimate while training, then a count."""
+    train_correct: tuple[int, ...]
+    eval_correct: tuple[int, ...]
+    """Both exact; NOT_COUNTED where the checkpoint shows too few for any target."""
+    multiply_accumulates: tuple[int, ...]
+    """Spent so far, without recounts and without what is done once for all blocks."""
+    seconds: tuple[float, ...]
+    """Of the processor so far, without counts."""
+    recount_seconds: float
+    """Of one exact count of both splits."""
+    machine: str
+    torch: str
+    date: str
+
+    def get_trace(self) -> Trace:
+        """As calibration sees it, in multiply-accumulates."""
+        return Trace(
+            self.frozen,
+            self.samples,
+            self.seed,
+            self.shown,
+            self.train_correct,
+            self.eval_correct,
+            self.multiply_accumulates,
+            self.seconds[-1],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Follows courses."""
+
+    data: TrainingData
+    compute_logits: ComputeLogits
+    machine: str
+    torch: str
+    date: str
+
+    def record(self, attack: str, frozen: int, seed: int, build: Callable[[], Course]) -> Recording:
+        """The whole course, what comes before it included, with exact counts where they may matter."""
+        shown, spent, seconds = [], [], []
+        counts, recounts = [], []
+        used, mark = 0.0, time.process_time()
+        course = build()
+        for checkpoint in course.follow():
+            used += time.process_time() - mark
+            shown.append(checkpoint.train_correct)
+            spent.append(course.multiply_accumulates)
+            seconds.append(round(used, 4))
+            mark = time.process_time()
+            is_near = checkpoint.train_correct >= _COUNTED_FROM * len(self.data.train)
+            counts.append(
+                self._count(course) if is_near or checkpoint.is_last else (NOT_COUNTED, NOT_COUNTED)
+            )
+            recounts.append(time.process_time() - mark)
+            mark = time.process_time()
+        return Recording(
+            attack,
+            frozen,
+            seed,
+            course.samples,
+            tuple(shown),
+            tuple(train for train, _ in counts),
+            tuple(right for _, right in counts),
+            tuple(spent),
+            tuple(seconds),
+            round(max(recounts), 5),
+            self.machine,
+            self.torch,
+            self.date,
+        )
+
+    def _count(self, course: Course) -> tuple[int, int]:
+        network = course.build_network()
+        train, right = (
+            count_right(self.compute_logits(network, records.pixels), records.labels)
+            for records in (self.data.train, self.data.eval)
+        )
+        return train, right
+
+
+def read_recordings(path: Path) -> list[Recording]:
+    """The recordings of a file, none where there is no file; a line cut by a kill is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    return [_decode(line) for line in lines if line.endswith("\n")]
+
+
+def append_recordings(path: Path, recordings: Iterable[Recording]) -> Iterator[Recording]:
+    """Adds a line for each as it is done, and passes it on; first removes a line cut by a kill."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(_encode(recording) for recording in read_recordings(path)), "utf-8")
+    with path.open("a", encoding="utf-8") as file:
+        for recording in recordings:
+            file.write(_encode(recording))
+            file.flush()
+            yield recording
+
+
+def even_out(recordings: Sequence[Recording]) -> list[Recording]:
+    """One attack's recordings, each with the median seconds of all at every checkpoint.
+
+    Courses of one length take the same time; what differs is what else the machine did.
+    """
+    seconds = [median(column) for column in zip(*(r.seconds for r in recordings), strict=True)]
+    recount = median(recording.recount_seconds for recording in recordings)
+    return [replace(r, seconds=tuple(seconds), recount_seconds=recount) for r in recordings]
+
+
+def join_calibration(
+    reference: Sequence[Recording], samples: int, traces: Iterable[Trace]
+) -> list[Recording]:
+    """The reference's recordings and the courses that calibration measured, in the recordings' seconds.
+
+    Raises ValueError where the two differ on a course: they are not of one recipe or one machine.
+    """
+    known, model = {recording.seed: recording for recording in reference}, reference[0]
+    for trace in traces:
+        if (trace.frozen, trace.samples) != (model.frozen, samples):
+            continue
+        if trace.seed in known and known[trace.seed].shown != trace.shown:
+            raise ValueError(f"course {trace.seed} of the calibration is not the reference's")
+        known.setdefault(
+            trace.seed,
+            replace(
+                model,
+                seed=trace.seed,
+                shown=trace.shown,
+                train_correct=trace.train_correct,
+                eval_correct=trace.eval_correct,
+                multiply_accumulates=trace.multiply_accumulates,
+            ),
+        )
+    return list(known.values())
+
+
+def _encode(recording: Recording) -> str:
+    return json.dumps(asdict(recording), separators=(",", ":")) + "\n"
+
+
+def _decode(line: str) -> Recording:
+    values: dict[str, Any] = json.loads(line)
+    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return Recording(**{**values, **lists})

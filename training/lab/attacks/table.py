@@ -1,0 +1,144 @@
+"""The table of all prices, from the recordings: the rows of the CSV, the page's tables and the picture."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.lab.attacks.catalogue import BY_NAME, TRAINED
+from training.lab.attacks.frame import Ground
+from training.lab.attacks.grinding import GRINDINGS, grind
+from training.lab.attacks.lengths import REFERENCE
+from training.lab.attacks.prices import (
+    Choose,
+    Price,
+    Ratio,
+    attempt_all,
+    choose_as_reference,
+    choose_for_goal,
+    choose_goals,
+    compute_price,
+    compute_spread,
+)
+from training.lab.attacks.rows import Recording, even_out, join_calibration
+from training.lab.ladder import Sizes
+from training.lab.traces import Goal, Trace
+
+PROBABILITIES = (0.5, 0.2, 0.05)
+"""Shares of the reference's courses that meet the targets at which attacks are priced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The price of one attack at one target."""
+
+    attack: str
+    meaning: str
+    frozen: int
+    probability: float
+    """Share of the reference's whole courses that meet the target."""
+    goal: Goal
+    price: Price
+    mean: float
+    """Train records right at the end of a course, and their standard deviation."""
+    deviation: float
+    once: int
+    """Multiply-accumulates spent once for all blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """An attack and the courses that tell its price."""
+
+    name: str
+    meaning: str
+    courses: Sequence[Recording]
+    choose: Choose
+    once: int
+
+
+def build_lines(
+    ground: Ground, recordings: Sequence[Recording], calibration: Sequence[Trace]
+) -> Iterator[Line]:
+    """All prices at one share of frozen weights, target by target."""
+    mine = [recording for recording in recordings if recording.frozen == ground.frozen]
+    cases = list(_collect_cases(ground, mine, calibration))
+    count = len(ground.data.train)
+    sizes = Sizes(count, (count + len(ground.data.eval)) * ground.network.multiply_accumulates)
+    goals = choose_goals(cases[0].courses, PROBABILITIES)
+    for probability, goal in zip(PROBABILITIES, goals, strict=True):
+        outcomes = [attempt_all(case.courses, goal, sizes, case.choose) for case in cases]
+        for case, attempts in zip(cases, outcomes, strict=True):
+            price = compute_price(attempts, outcomes[0])
+            mean, deviation = compute_spread(case.courses)
+            yield Line(
+                case.name, case.meaning, ground.frozen, probability, goal, price, mean, deviation, case.once
+            )
+
+
+def _collect_cases(
+    ground: Ground, recordings: Sequence[Recording], calibration: Sequence[Trace]
+) -> Iterator[_Case]:
+    """The reference first."""
+    by_attack = {name: [r for r in recordings if r.attack == name] for name in BY_NAME}
+    reference = join_calibration(even_out(by_attack[REFERENCE.name]), ground.samples, calibration)
+    yield _Case(REFERENCE.name, REFERENCE.meaning, reference, choose_as_reference, 0)
+    for attack in TRAINED:
+        if courses := by_attack[attack.name]:
+            once = attack.prepare(ground)
+            yield _Case(attack.name, attack.meaning, even_out(courses), choose_as_reference, once)
+    yield _Case("own give-up", "gives up by a schedule for this one target", reference, choose_for_goal, 0)
+    for grinding in GRINDINGS:
+        courses = grind(ground, reference, grinding.look)
+        yield _Case(grinding.name, grinding.meaning, courses, choose_as_reference, 0)
+
+
+def write_csv(path: Path, lines: Sequence[Line]) -> None:
+    """One row for each line."""
+    columns = "attack frozen probability train eval attempts wins work work_low work_high seconds seconds_low"
+    columns += " seconds_high mean deviation once"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns.split())
+        for line in lines:
+            writer.writerow(_get_cells(line))
+
+
+def _get_cells(line: Line) -> Iterator[object]:
+    price = line.price
+    yield from (line.attack, line.frozen, line.probability, line.goal.train, line.goal.eval)
+    yield from (price.attempts, price.wins)
+    for ratio in (price.work, price.seconds):
+        yield from (f"{value:.4g}" for value in (ratio.value, ratio.low, ratio.high))
+    yield from (f"{line.mean:.1f}", f"{line.deviation:.1f}", line.once)
+
+
+def render_table(lines: Sequence[Line], course_cost: int) -> str:
+    """Markdown: a row for each attack, a column for each target, all of one share of frozen weights."""
+    goals = list(dict.fromkeys((line.probability, line.goal) for line in lines))
+    head = " | ".join(f"{goal.train:,} (p = {probability:g})" for probability, goal in goals)
+    rows = [f"| attack | n | right at the end | {head} | seconds, p = {goals[1][0]:g} | once |"]
+    rows.append("|---|---|---|" + "---|" * (len(goals) + 2))
+    for name in dict.fromkeys(line.attack for line in lines):
+        mine = [line for line in lines if line.attack == name]
+        cells = [name, str(mine[0].price.attempts), f"{mine[0].mean:.0f} ± {mine[0].deviation:.0f}"]
+        cells += [render_price(line.price, line.price.work) for line in mine]
+        cells.append(render_price(mine[1].price, mine[1].price.seconds))
+        cells.append(f"{mine[0].once / course_cost:.1f}" if mine[0].once else "–")
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def render_price(price: Price, ratio: Ratio) -> str:
+    """The ratio with its interval, or where nothing won its lower bound."""
+    if not price.wins:
+        return f"> {_render(ratio.value)} (0)"
+    high = "∞" if math.isinf(ratio.high) else _render(ratio.high)
+    return f"**{_render(ratio.value)}** ({_render(ratio.low)} – {high})"
+
+
+def _render(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2f}" if value < 1 else f"{value:.1f}"
