@@ -99,7 +99,11 @@ class Twin(nn.Module):
             eps=_EPSILON,
         )
         # A gain is never negative, so the pool may come first and leave the rounding a quarter of the work.
-        return quantise_activations(F.max_pool2d(values, 2) if pooled else values)
+        return self.activate(F.max_pool2d(values, 2) if pooled else values)
+
+    def activate(self, values: Tensor) -> Tensor:
+        """Grid values of normalised sums."""
+        return quantise_activations(values)
 
     @torch.no_grad()
     def apply_bounds(self) -> None:

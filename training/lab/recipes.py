@@ -30,6 +30,7 @@ from training.twin import Twin
 
 _WINDOW_STEPS = 50
 _BASE = Variant()
+_MUON = replace(_BASE, optimiser="muon")
 
 VARIANTS = {
     "base": _BASE,
@@ -72,6 +73,25 @@ VARIANTS = {
     "muon 0.02": replace(_BASE, optimiser="muon", weight_rate=0.02),
     "muon 0.05": replace(_BASE, optimiser="muon", weight_rate=0.05),
     "muon 0.1": replace(_BASE, optimiser="muon", weight_rate=0.1),
+    "muon 0.01": replace(_MUON, weight_rate=0.01),
+    "muon, normalisation 0.005": replace(_MUON, normalisation_rate=0.005),
+    "muon, normalisation 0.01": replace(_MUON, normalisation_rate=0.01),
+    "muon, normalisation 0.04": replace(_MUON, normalisation_rate=0.04),
+    "muon, start 0.1": replace(_MUON, initial_scale=0.1),
+    "muon, start 0.3": replace(_MUON, initial_scale=0.3),
+    "muon, gain 0.25": replace(_MUON, gain=0.25),
+    "muon, gain 0.5": replace(_MUON, gain=0.5),
+    "muon, logits 1": replace(_MUON, logit_scale=1.0),
+    "muon, logits 4": replace(_MUON, logit_scale=4.0),
+    "muon, flip": replace(_MUON, flip=True),
+    "muon, batch 128": replace(_MUON, batch=128),
+    "muon, batch 256": replace(_MUON, batch=256),
+    "muon, warm-up 0.1": replace(_MUON, warm_up=0.1),
+    "muon, no smoothing": replace(_MUON, label_smoothing=0.0),
+    "muon, averaged 0.98": replace(_MUON, averaging=0.98),
+    "muon, statistics anew": replace(_MUON, re_estimate=True),
+    "muon, beta1 0.8": replace(_MUON, beta1=0.8),
+    "muon, beta1 0.95": replace(_MUON, beta1=0.95),
     "sgd 1": replace(_BASE, optimiser="sgd", weight_rate=1.0),
     "sgd 10": replace(_BASE, optimiser="sgd", weight_rate=10.0),
     "sgd 100": replace(_BASE, optimiser="sgd", weight_rate=100.0),

@@ -1,0 +1,54 @@
+"""The bench's training steps: what is compared is what the rows' names say."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dataset_server.files import write_dataset_file
+from dataset_server.importers import import_digits
+from tests.training.samples import NETWORK, build_watermark
+from training.lab import bench_training
+from training.lab.bench_rows import Row
+from training.lab.bench_steps import Ground, Plain, Unmarked
+from training.twin import Twin
+
+
+def test_unmarked_and_plain_weights_are_the_free_ones() -> None:
+    nothing = build_watermark(0)
+    generator = torch.Generator().manual_seed(0)
+    plain, unmarked = (kind(NETWORK, nothing, generator, 0.15) for kind in (Plain, Unmarked))
+    assert plain.compute_weights() is plain.free
+    assert torch.allclose(unmarked.compute_weights(), unmarked.free)
+    values = torch.tensor([-1.0, 0.001, 1.5])
+    assert plain.activate(values).tolist() == pytest.approx([0, 0.001, 1.5])
+    assert unmarked.activate(values).tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("kind", [Twin, Unmarked, Plain])
+def test_steps_of_every_kind_count_right_answers(kind: type[Twin]) -> None:
+    step = Ground(NETWORK, 9_500, 16, "cpu").build_step(kind)
+    assert all(0 <= int(step()) <= 16 for _ in range(3))
+
+
+def test_rows_are_measured_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_dataset_file(tmp_path / "digits.dataset", import_digits())
+    monkeypatch.setattr(bench_training, "_TURNS", 3)
+    monkeypatch.setattr(bench_training, "_COLD_STARTS", 1)
+    monkeypatch.setattr(bench_training, "_run_ranks", lambda device, batch: [[100.0, 150.0]])
+    monkeypatch.setattr(bench_training, "PAPER", NETWORK)
+    options = Namespace(device="cpu", threads=1, data=tmp_path / "digits.dataset")
+    rows = {row.name: row for row in bench_training.measure_training(options)}
+    assert len(rows) == 10
+    assert [len(row.values) for row in rows.values()] == [3] * 6 + [1] * 3 + [0]
+    assert rows["paper's network: 2 processes / 1"] == Row("paper's network: 2 processes / 1", "x", (1.5,))
+    assert all(value > 0 for row in rows.values() for value in row.values)
+
+
+def test_a_cold_start_that_fails_is_told() -> None:
+    with pytest.raises(ValueError, match="failed"):
+        bench_training._measure_first_line([sys.executable, "-c", ""])

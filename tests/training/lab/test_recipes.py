@@ -1,0 +1,85 @@
+"""The search of recipes: rows that resume, variants that train and keep the watermark."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dataset_server.files import write_dataset_file
+from dataset_server.importers import import_digits
+from tests.training.samples import NETWORK, build_watermark
+from training.data import TrainingData
+from training.lab import recipes
+from training.lab.recipes import VARIANTS, Row, measure_all, read_rows, render_table
+from training.lab.variants import Variant, compute_share, orthogonalise, train_variant
+from training.twin import Twin
+
+_SMALL = ["--blocks", "2", "--filters", "4", "--hidden", "16", "--frozen", "9000", "--samples", "640"]
+
+
+def _parse(tmp_path: Path, *words: str) -> Namespace:
+    parser = ArgumentParser()
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    recipes.add_arguments(parser)
+    data = tmp_path / "digits.dataset"
+    if not data.exists():
+        write_dataset_file(data, import_digits())
+    return parser.parse_args(["--data", str(data), "--rows", str(tmp_path / "rows.csv"), *_SMALL, *words])
+
+
+def test_rows_are_written_once_and_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert recipes.run(_parse(tmp_path, "--variants", "base", "muon 0.02")) == 0
+    assert "| muon 0.02 | 1 |" in capsys.readouterr().out
+    fresh = list(measure_all(_parse(tmp_path, "--variants", "base", "--seeds", "0", "1")))
+    assert [(row.name, row.seed) for row in fresh] == [("base", 1)]
+    rows = read_rows(tmp_path / "rows.csv")
+    assert [(row.name, row.seed) for row in rows] == [("base", 0), ("muon 0.02", 0), ("base", 1)]
+    assert rows[-1] == fresh[0]
+    assert 0 < rows[0].eval_correct <= rows[0].n_eval == 500
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        VARIANTS["muon 0.02"],
+        VARIANTS["sgd 10"],
+        Variant(flip=True, shift=1, averaging=0.9, schedule="cosine", initial_scale=0.3),
+    ],
+)
+def test_variants_train_and_keep_the_watermark(variant: Variant, digits_data: TrainingData) -> None:
+    generator, watermark = torch.Generator().manual_seed(0), build_watermark(9_000)
+    twin = Twin(NETWORK, watermark, generator, variant.gain)
+    before = twin.free.detach().clone()
+    right = list(train_variant(twin, digits_data, variant, 2_560, generator))
+    assert len(right) == 40
+    assert int(torch.stack(right[-5:]).sum()) > 2 * int(torch.stack(right[:5]).sum())
+    assert not torch.equal(twin.free, before)
+    assert (twin.export().weights[watermark.indices] == watermark.values).all()
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (8, 40), (40, 8)])
+def test_orthogonalised_matrix_has_singular_values_near_one(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalise(matrix))
+    assert 0.4 < float(values.min()) <= float(values.max()) < 1.3
+
+
+def test_schedules_rise_to_the_peak_and_fall_as_named() -> None:
+    base = Variant(warm_up=0.2)
+    for name, half_way, end in (("linear", 0.5, 0.0), ("cosine", 0.5, 0.0), ("flat", 1.0, 1.0)):
+        variant = replace(base, schedule=name)
+        shares = [compute_share(progress, variant) for progress in (0.0, 0.1, 0.2, 0.6, 1.0)]
+        assert shares == pytest.approx([0, 0.5, 1, half_way, end])
+
+
+def test_table_puts_the_best_first_with_its_spread() -> None:
+    row = Row("a", 2, 4, 16, 9_000, 640, 0, 0.5, 250, 500, 1.0, "cpu", 1, "here", "2", "2026-01-01")
+    rows = [row, replace(row, seed=1, eval_correct=260), replace(row, name="b", eval_correct=300)]
+    lines = render_table(rows).splitlines()
+    assert lines[2] == "| b | 1 | 60.00% |  | 1 |"
+    assert lines[3] == "| a | 2 | 51.00% | 50.00% – 52.00% | 1 |"

@@ -1,0 +1,76 @@
+"""What test_parallel runs in each process of torchrun, with FOLDER and FILE, a dataset in one file.
+
+Writes weights-RANK, a hash of the network after some steps together, and, on rank 0, block.json.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from consensus.block import encode_header, encode_witness
+from consensus.network import IntegerNetwork
+from consensus.task import Rung
+from tests.training.samples import NETWORK, build_recipe, build_task, build_watermark
+from training.data import TrainingData
+from training.dataset_file import read_dataset_file
+from training.optimise import train
+from training.parallel import ParallelAttempt, ProcessRanks
+from training.rate import build_practice_header
+from training.twin import Twin
+
+RUNG = Rung(9_500, 1_000, 330, 10_000)
+HEADER = build_practice_header(7)
+
+
+def main(folder: Path, file: Path) -> None:
+    """Both tests, one start of the processes."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    dataset = read_dataset_file(file)
+    data = TrainingData.load(dataset, "cpu")
+    (folder / f"weights-{dist.get_rank()}").write_text(_train_together(data))
+    attempt = ParallelAttempt(build_task(dataset.spec, RUNG), data, build_recipe(5_188), "cpu")
+    if dist.get_rank():
+        attempt.follow()
+    else:
+        (folder / "block.json").write_text(json.dumps(_mine(attempt)))
+    dist.destroy_process_group()
+
+
+def _train_together(data: TrainingData) -> str:
+    recipe, generator = build_recipe(1_280), torch.Generator().manual_seed(3)
+    twin = Twin(NETWORK, build_watermark(9_500), generator, recipe.gain)
+    right = [int(value) for value in train(twin, data, recipe, 1_280, generator, ProcessRanks())]
+    return f"{right} {_hash(twin.export())}"
+
+
+def _hash(network: IntegerNetwork) -> str:
+    hashed = hashlib.sha256(network.weights.tobytes() + network.bias.tobytes())
+    for multipliers, offsets in zip(network.multipliers, network.offsets, strict=True):
+        hashed.update(multipliers.tobytes() + offsets.tobytes())
+    return hashed.hexdigest()
+
+
+def _mine(attempt: ParallelAttempt) -> dict[str, str | None]:
+    """A cancelled attempt, then one that finds."""
+    asked = iter([False] * 5)
+    cancelled = attempt.run(HEADER, RUNG, 7, lambda: next(asked, True), lambda progress: None)
+    found = attempt.run(HEADER, RUNG, 7, lambda: False, lambda progress: None)
+    attempt.close()
+    assert found.witness is not None
+    return {
+        "cancelled": cancelled.outcome,
+        "outcome": found.outcome,
+        "header": encode_header(HEADER).hex(),
+        "witness": encode_witness(found.witness).hex(),
+    }
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

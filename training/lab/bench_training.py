@@ -1,0 +1,112 @@
+"""The bench's rows about training: what watermark and grid cost a step, how fast steps are, the cold start.
+
+Ratios are of steps taken in turns in one process, so that whatever else the machine does falls on both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from training.attempt import MiningAttempt, TrainingData
+from training.dataset_file import read_dataset_file
+from training.lab.bench_rows import Goal, Row
+from training.lab.bench_steps import PAPER, Ground, Plain, Unmarked
+from training.rate import build_practice_header
+from training.tasks import load_recipe, load_task, load_task_file
+from training.twin import Twin
+
+_TURNS = 25
+_COLD_STARTS = 5
+_RANKS = 2
+_RANK_TURNS = 5
+_FIRST_STEP = (
+    "import sys; from training.lab.bench_training import take_first_step; take_first_step(*sys.argv[1:])"
+)
+
+
+def measure_training(options: argparse.Namespace) -> Iterator[Row]:
+    """The section's rows, each as soon as it is measured."""
+    is_cpu = options.device == "cpu"
+    digits = Ground(load_task_file("digits").network, 9_500, 64, options.device)
+    yield from _measure_steps("digits' network", digits, 10, None)
+    paper = Ground(PAPER, 7_000, 32 if is_cpu else 1_024, options.device)
+    yield from _measure_steps("paper's network", paper, 1 if is_cpu else 20, None if is_cpu else 500_000)
+    yield _measure_cold_start(options)
+    yield from _measure_ranks(options.device)
+    # `lab recipes` on an H200 gives it: training to 65 % of CIFAR-10's test images under 70 % frozen.
+    yield Row("CIFAR-10 at 70 % frozen to 65 %", "s", ())
+
+
+def take_first_step(data: str, device: str) -> None:
+    """What a miner's process does up to the end of its first training step; then it says so."""
+    dataset = read_dataset_file(Path(data))
+    task = load_task("digits", dataset.spec)
+    attempt = MiningAttempt(task, TrainingData.load(dataset, device), load_recipe("digits"), device)
+    attempt.run(build_practice_header(0), task.rungs[0], 0, _report_step, lambda progress: None)
+
+
+def _report_step() -> bool:
+    """Asked between steps whether to cancel: after the first."""
+    print("step", flush=True)
+    return True
+
+
+def _measure_steps(name: str, ground: Ground, count: int, images_goal: float | None) -> Iterator[Row]:
+    kinds: Sequence[type[Twin]] = (Twin, Unmarked, Plain)
+    steps = [ground.build_step(kind) for kind in kinds]
+    for step in steps:
+        ground.measure_seconds(step, 2)
+    turns = [[ground.measure_seconds(step, count) for step in steps] for _ in range(_TURNS)]
+    marked = tuple(marked / unmarked for marked, unmarked, _ in turns)
+    rounded = tuple(unmarked / plain for _, unmarked, plain in turns)
+    images = tuple(ground.batch / marked for marked, _, _ in turns)
+    yield Row(f"{name}: watermarked step / without", "x", marked, Goal("<=", 1.02))
+    yield Row(f"{name}: fake-quantised step / plain fp32", "x", rounded, Goal("<=", 1.15))
+    yield Row(
+        f"{name}: training", "images/s", images, None if images_goal is None else Goal(">=", images_goal)
+    )
+
+
+def _measure_cold_start(options: argparse.Namespace) -> Row:
+    words = [sys.executable, "-c", _FIRST_STEP, str(options.data), options.device]
+    seconds = tuple(_measure_first_line(words) for _ in range(_COLD_STARTS))
+    return Row("cold start of a miner to its first step", "s", seconds, Goal("<=", 10))
+
+
+def _measure_first_line(words: Sequence[str]) -> float:
+    """Seconds from the start of a process to its first line. Raises ValueError if it prints none."""
+    started = time.perf_counter()
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None, "it is a pipe"
+        line = process.stdout.readline()
+        seconds = time.perf_counter() - started
+    if not line:
+        raise ValueError("the process that measures the cold start failed")
+    return seconds
+
+
+def _measure_ranks(device: str) -> Iterator[Row]:
+    """Images per second of one process on this network, and of two beside it; a GPU each, or a core."""
+    names = "paper's network: 1 process", f"paper's network: {_RANKS} processes / 1"
+    room = os.cpu_count() or 1 if device == "cpu" else torch.cuda.device_count()
+    pairs = _run_ranks(device, 32 if device == "cpu" else 1_024) if room >= _RANKS else []
+    yield Row(names[0], "images/s", tuple(alone for alone, _ in pairs))
+    yield Row(names[1], "x", tuple(together / alone for alone, together in pairs))
+
+
+def _run_ranks(device: str, batch: int) -> list[list[float]]:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={_RANKS}"]
+    words = [*torchrun, "-m", "training.lab.bench_ranks", device, str(batch), str(_RANK_TURNS)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    pairs: list[list[float]] = json.loads(done.stdout)
+    return pairs
