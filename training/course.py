@@ -138,7 +138,7 @@ class Course:
         self.multiply_accumulates += (
             len(self._data.train) * self._spec.multiply_accumulates - self._dense_cost
         )
-        return compute_features(self._twin.export(), self._data.train.pixels, torch.float32)
+        return compute_features(self._twin.export(), self._data.train.pixels)
 
     def _open_head(self, features: Tensor) -> int:
         self.multiply_accumulates += self._dense_cost

@@ -131,7 +131,9 @@ def _choose_normalisation(sums: Int64Array) -> tuple[npt.NDArray[np.uint32], Int
     multipliers = np.choose(kind, [MULTIPLIER_LIMIT - 1, wide, MULTIPLIER_LIMIT - 1, 0])
     centred = 64 * MULTIPLIER_LIMIT - centre * multipliers
     bound = np.where(centre < 0, OFFSET_BOUND, -OFFSET_BOUND)
-    edge = 63 * MULTIPLIER_LIMIT + MULTIPLIER_LIMIT // 2 - np.arange(len(rows)) // 4 % 2
+    # A whole and a half, and a unit less; the whole odd and even, which roundings to nearest treat apart.
+    place = np.arange(len(rows)) // 4
+    edge = (62 + place // 2 % 2) * MULTIPLIER_LIMIT + MULTIPLIER_LIMIT // 2 - place % 2
     offsets = np.choose(kind, [centred, centred, bound, edge])
     return multipliers.astype(np.uint32), offsets.clip(-OFFSET_BOUND, OFFSET_BOUND).astype(np.int64)
 

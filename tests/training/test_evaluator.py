@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from consensus.network import IntegerNetwork, compute_logits, count_correct
-from training import evaluator
+from consensus.network import BIAS_BOUND, IntegerNetwork, NetworkSpec, compute_logits, count_correct
+from tests.training.networks import SPECS, count_wrong_widths, draw_network, draw_pixels
+from training import inference
 from training.evaluator import (
     BACKENDS,
     ComputeLogits,
     choose_compute_logits,
     choose_count_correct,
+    compute_features,
     compute_logits_in_float32,
     compute_logits_in_float64,
+    compute_logits_in_int8,
+    compute_logits_normatively,
 )
+from training.inference import PreparedLayer, PreparedNetwork
+from training.products import CPU_INT8, FLOAT32, FLOAT64, Product, multiply_on_tensor_cores
 from training.selftest import WORST_CASES, WorstCase, compute_known_answer
 
 CASE_IDS = [f"{case.spec.h}x{case.spec.w}{case.draw_weights.__name__}" for case in WORST_CASES]
+ISA_CHECK = Path(__file__).with_name("isa_check.py")
+is_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="instruction sets of x86")
 
 
 @pytest.mark.parametrize("compute", BACKENDS)
@@ -37,7 +55,7 @@ def test_backend_is_exact_on_cuda(compute: ComputeLogits) -> None:
 
 
 def test_first_backend_is_chosen_here() -> None:
-    assert choose_compute_logits("cpu") is compute_logits_in_float32
+    assert choose_compute_logits("cpu") is compute_logits_in_int8
 
 
 def test_known_answers_strain_the_layers() -> None:
@@ -48,41 +66,156 @@ def test_known_answers_strain_the_layers() -> None:
         assert int(np.abs(known.logits).max()) > 2**30 - 2**21
 
 
-def _use_one_long_sum(network: IntegerNetwork, pixels: Tensor) -> Tensor:
-    terms = evaluator._EXACT_TERMS[torch.float32]
-    evaluator._EXACT_TERMS[torch.float32] = 2**20
-    try:
-        return compute_logits_in_float32(network, pixels)
-    finally:
-        evaluator._EXACT_TERMS[torch.float32] = terms
+@pytest.mark.parametrize("product", [CPU_INT8, FLOAT32, FLOAT64], ids=["int8", "float32", "float64"])
+def test_worst_rows_of_every_width(product: Product) -> None:
+    assert count_wrong_widths(product, step=1) == 0
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("compute", BACKENDS)
+def test_random_networks_in_batches_of_every_size(
+    compute: ComputeLogits, spec: NetworkSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole and in parts, in tiles of a few records and in one."""
+    random = np.random.default_rng(spec.w)
+    for tile_bytes in (2**12, 2**22):
+        monkeypatch.setitem(inference._TILE_BYTES, "cpu", tile_bytes)
+        network, pixels = draw_network(spec, random), draw_pixels(spec, 24, random)
+        known = torch.from_numpy(compute_logits(network, pixels))
+        assert spec.hidden == 1 or len(torch.unique(known, dim=0)) > 1
+        for size in range(1, len(pixels) + 1):
+            assert torch.equal(compute(network, torch.from_numpy(pixels[:size])).long(), known[:size])
+
+
+@is_x86
+def test_instruction_sets_and_threads_do_not_matter() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_WAIT_POLICY": "passive"}
+    done = subprocess.run(
+        [sys.executable, str(ISA_CHECK)], env=environment, capture_output=True, check=True, timeout=100
+    )
+    findings = json.loads(done.stdout)
+    for found in findings.values():
+        assert found["int8"] == found["float32"] == [True, True]
+        assert found["different"] == found["wrong_widths"] == [0, 0]
+    # The setting had its effect, and signed rows are caught where they are wrong: without VNNI.
+    assert findings["AVX2"]["signed"] == findings["AVX512_CORE"]["signed"] == [False, False]
+
+
+@pytest.mark.parametrize("bias", [-BIAS_BOUND, 0, BIAS_BOUND])
+def test_equal_logits_fall_to_the_lowest_class(bias: int) -> None:
+    random = np.random.default_rng(1)
+    network, pixels = draw_network(SPECS[0], random), draw_pixels(SPECS[0], 20, random)
+    weights = network.weights.copy()
+    weights[network.spec.layers[-1].start :] = 0
+    level = replace(network, weights=weights, bias=np.full(10, bias, np.int32))
+    for label, right in ((0, 20), (1, 0)):
+        labels = np.full(20, label, np.uint8)
+        assert choose_count_correct("cpu")(level, pixels, labels) == right
+        assert count_correct(level, pixels, labels) == right
+
+
+def _by(product: Product) -> ComputeLogits:
+    def compute(network: IntegerNetwork, pixels: Tensor) -> Tensor:
+        return PreparedNetwork(product, network, pixels.device).compute_logits(pixels)
+
+    return compute
+
+
+def _saturate_pairs(rows: Tensor, matrix: Tensor) -> Tensor:
+    """What signed rows get without VNNI: shifted by 128, multiplied, added in pairs that stop at 2^15 - 1."""
+    odd = rows.shape[1] % 2
+    left = F.pad(rows.double() + 128, (0, odd))
+    right = F.pad(matrix.double(), (0, 0, 0, odd))
+    sums = torch.zeros(len(rows), matrix.shape[1], dtype=torch.float64)
+    for start in range(0, len(right), 2):
+        pair = left[:, start : start + 2] @ right[start : start + 2]
+        sums += pair.clamp(-(2**15), 2**15 - 1)
+    return (sums - 128 * matrix.double().sum(0)).int()
+
+
+def _wrap_at_24_bits(rows: Tensor, matrix: Tensor) -> Tensor:
+    return (((torch._int_mm(rows, matrix) + 2**23) & (2**24 - 1)) - 2**23).int()
+
+
+def _forget_the_last_odd_term(rows: Tensor, matrix: Tensor) -> Tensor:
+    terms = rows.shape[1] // 8 * 8
+    return torch._int_mm(rows[:, :terms], matrix[:terms]) if terms > 8 else torch._int_mm(rows, matrix)
+
+
+def _multiply_bfloat16(rows: Tensor, matrix: Tensor) -> Tensor:
+    return (rows.bfloat16() @ matrix.bfloat16()).float()
+
+
+def _refuse(rows: Tensor, matrix: Tensor) -> Tensor:
+    raise RuntimeError("no such product on this device")
+
+
+WRONG_PRODUCTS = {
+    "one long sum in float32": Product(torch.float32, torch.float32, torch.matmul),
+    "int32 sums in float32": Product(torch.uint8, torch.int8, lambda a, b: torch._int_mm(a, b).float()),
+    "pairs that saturate": Product(torch.int8, torch.int8, _saturate_pairs),
+    "24 bits": Product(torch.uint8, torch.int8, _wrap_at_24_bits),
+    "whole eights of terms": Product(torch.uint8, torch.int8, _forget_the_last_odd_term),
+    "bfloat16": Product(torch.float32, torch.float32, _multiply_bfloat16),
+    "no product at all": Product(torch.uint8, torch.int8, _refuse),
+}
+
+
+@pytest.mark.parametrize("product", WRONG_PRODUCTS.values(), ids=WRONG_PRODUCTS)
+def test_rejects_a_wrong_product(product: Product) -> None:
+    assert choose_compute_logits("cpu", [_by(product)]) is None
+    assert (
+        choose_compute_logits("cpu", [_by(product), compute_logits_in_float64]) is compute_logits_in_float64
+    )
 
 
 def _round_logits_to_float32(network: IntegerNetwork, pixels: Tensor) -> Tensor:
     return compute_logits_in_float64(network, pixels).float().double()
 
 
-def _saturate_pair_sums(network: IntegerNetwork, pixels: Tensor) -> Tensor:
-    """What a product of i8 pairs does without VNNI, here on the last layer alone: sums stop at 2^15 - 1."""
-    exact = compute_logits_in_float64(network, pixels)
-    bias = torch.from_numpy(network.bias).double()
-    return (exact - bias).clamp(-(2**15), 2**15 - 1) + bias
+def _normalise_in_float32(sums: Tensor, layer: PreparedLayer) -> Tensor:
+    values = sums.float().view(-1, len(layer.scale)) * layer.scale.float() + layer.offset.float()
+    return values.floor().clamp(0, 127).double().view(sums.shape)
 
 
-def _use_bfloat16(network: IntegerNetwork, pixels: Tensor) -> Tensor:
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        return compute_logits_in_float32(network, pixels)
+def _normalise_to_nearest(sums: Tensor, layer: PreparedLayer) -> Tensor:
+    values = sums.double().view(-1, len(layer.scale)) * layer.scale + (layer.offset - 0.5)
+    return values.round().clamp(0, 127).view(sums.shape)
+
+
+def _pool_with_the_odd_ones(sums: Tensor) -> Tensor:
+    whole = F.max_pool2d(sums.permute(0, 3, 1, 2).double(), 2, ceil_mode=True)
+    return whole[:, :, : sums.shape[1] // 2, : sums.shape[2] // 2].permute(0, 2, 3, 1).roll(1, 1).contiguous()
 
 
 @pytest.mark.parametrize(
-    "planted", [_use_one_long_sum, _round_logits_to_float32, _saturate_pair_sums, _use_bfloat16]
+    ("name", "wrong"),
+    [
+        ("normalise", _normalise_in_float32),
+        ("normalise", _normalise_to_nearest),
+        ("pool", _pool_with_the_odd_ones),
+    ],
 )
-def test_rejects_a_wrong_backend(planted: ComputeLogits) -> None:
-    assert choose_compute_logits("cpu", [planted]) is None
-    assert choose_compute_logits("cpu", [planted, compute_logits_in_float64]) is compute_logits_in_float64
+def test_rejects_a_wrong_step(
+    name: str, wrong: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, name, wrong)
+    assert choose_compute_logits("cpu", [_by(CPU_INT8)]) is None
+
+
+def test_rejects_rounded_logits_and_autocast() -> None:
+    def compute_under_autocast(network: IntegerNetwork, pixels: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return compute_logits_in_float32(network, pixels)
+
+    assert choose_compute_logits("cpu", [_round_logits_to_float32, compute_under_autocast]) is None
 
 
 def test_normative_count_is_the_last_resort() -> None:
     assert choose_count_correct("cpu", [_round_logits_to_float32]) is count_correct
+    known = compute_known_answer(WORST_CASES[0])
+    logits = compute_logits_normatively(known.network, torch.from_numpy(known.pixels))
+    assert np.array_equal(logits.numpy().astype(np.int64), known.logits)
 
 
 @pytest.mark.parametrize("case", WORST_CASES[:6], ids=CASE_IDS[:6])
@@ -92,6 +225,35 @@ def test_count_equals_the_normative_one(case: WorstCase) -> None:
     labels[0] ^= 1
     count = choose_count_correct("cpu")
     assert count(known.network, known.pixels, labels) == count_correct(known.network, known.pixels, labels)
+
+
+def test_tensor_cores_get_the_sizes_they_want(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The padding alone, its product on the CPU: no CUDA is needed to see that it changes no sum."""
+    shapes = []
+
+    def multiply(rows: Tensor, matrix: Tensor) -> Tensor:
+        shapes.append((len(rows), *matrix.shape))
+        return (rows.double() @ matrix.double()).int()
+
+    monkeypatch.setattr(torch, "_int_mm", multiply)
+    random = np.random.default_rng(0)
+    for count, terms, outputs in ((1, 27, 10), (16, 64, 32), (17, 9, 3), (40, 1_152, 256)):
+        rows = torch.from_numpy(random.integers(0, 128, (count, terms)).astype(np.int8))
+        matrix = torch.from_numpy(random.integers(-127, 128, (outputs, terms)).astype(np.int8)).T
+        sums = multiply_on_tensor_cores(rows, matrix)
+        assert torch.equal(sums.double(), rows.double() @ matrix.double())
+    assert all(count > 16 and terms % 8 == outputs % 8 == 0 for count, terms, outputs in shapes)
+
+
+def test_features_are_the_same_by_every_product() -> None:
+    random = np.random.default_rng(5)
+    network, pixels = draw_network(SPECS[3], random), torch.from_numpy(draw_pixels(SPECS[3], 9, random))
+    features = compute_features(network, pixels)
+    assert features.dtype == torch.float32
+    for product in (CPU_INT8, FLOAT32, FLOAT64):
+        assert torch.equal(
+            PreparedNetwork(product, network, pixels.device).compute_features(pixels), features
+        )
 
 
 def test_precision_setting_is_given_back() -> None:

@@ -30,7 +30,7 @@ def twin(request: pytest.FixtureRequest, digits_data: TrainingData) -> Twin:
 
 
 def _open_head(network: IntegerNetwork, twin: Twin, data: TrainingData) -> tuple[Head, Tensor]:
-    features = compute_features(network, data.train.pixels, torch.float32)
+    features = compute_features(network, data.train.pixels)
     return Head(network, twin.watermark.frozen_mask, features, data.train.labels), features
 
 

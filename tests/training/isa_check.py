@@ -1,0 +1,100 @@
+"""A script: the exact evaluators under each instruction set that oneDNN may be held to, as JSON.
+
+oneDNN reads its settings when it is first used, so one process imports torch and forks a child for each set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from consensus.network import IntegerNetwork, compute_logits
+from tests.training.networks import SPECS, count_wrong_widths, draw_network, draw_pixels
+from training.evaluator import (
+    ComputeLogits,
+    choose_compute_logits,
+    compute_logits_in_float32,
+    compute_logits_in_int8,
+)
+from training.inference import PreparedNetwork
+from training.products import CPU_INT8, Product
+from training.selftest import WORST_CASES, compute_known_answer
+
+SETS = ("SSE41", "AVX2", "AVX2_VNNI", "AVX512_CORE", "DEFAULT")
+_SIGNED = Product(torch.int8, torch.int8, torch._int_mm)
+
+
+def compute_signed_logits(network: IntegerNetwork, pixels: Tensor) -> Tensor:
+    """What the CPU must not use: signed rows, whose sums saturate where there is no VNNI."""
+    return PreparedNetwork(_SIGNED, network, pixels.device).compute_logits(pixels)
+
+
+def main() -> int:
+    """Prints {set: findings}."""
+    for case in WORST_CASES:
+        compute_known_answer(case)
+    print(json.dumps({name: _fork(name) for name in SETS}))
+    return 0
+
+
+def _fork(name: str) -> dict[str, Any]:
+    """The findings of a child; fails with it."""
+    with tempfile.TemporaryFile() as output:
+        child = os.fork()
+        if child == 0:
+            _run_child(name, output)
+        _, status = os.waitpid(child, 0)
+        output.seek(0)
+        text = output.read().decode()
+    if status != 0:
+        raise RuntimeError(f"{name}: {text}")
+    findings: dict[str, Any] = json.loads(text.splitlines()[-1])
+    return findings
+
+
+def _run_child(name: str, output: BinaryIO) -> None:
+    os.environ["ONEDNN_MAX_CPU_ISA"] = name
+    for stream in (1, 2):
+        os.dup2(output.fileno(), stream)
+    try:
+        findings = [_find(threads) for threads in (1, 2)]
+        print(json.dumps({key: [found[key] for found in findings] for key in findings[0]}), flush=True)
+    except BaseException as error:
+        print(repr(error), flush=True)
+        os._exit(1)
+    os._exit(0)
+
+
+def _find(threads: int) -> dict[str, bool | int]:
+    torch.set_num_threads(threads)
+    return {
+        "int8": _is_chosen(compute_logits_in_int8),
+        "float32": _is_chosen(compute_logits_in_float32),
+        "signed": _is_chosen(compute_signed_logits),
+        "different": sum(_count_different(seed) for seed in range(4)),
+        "wrong_widths": count_wrong_widths(CPU_INT8, step=1 if threads == 1 else 61),
+    }
+
+
+def _is_chosen(backend: ComputeLogits) -> bool:
+    # A tuple of its own, so that the answer is not remembered from another number of threads.
+    return choose_compute_logits("cpu", (backend,) * torch.get_num_threads()) is backend
+
+
+def _count_different(seed: int) -> int:
+    random = np.random.default_rng(seed)
+    spec = SPECS[seed % len(SPECS)]
+    network, pixels = draw_network(spec, random), draw_pixels(spec, 60, random)
+    logits = compute_logits_in_int8(network, torch.from_numpy(pixels))
+    return int((logits.long().numpy() != compute_logits(network, pixels)).sum())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""The integer network on torch: the logits of consensus.network, by one exact matrix product per layer.
+
+A convolution is a product over its windows, so that no library can choose Winograd or FFT for it. Records are
+taken a few at a time, so that a layer's windows and sums stay in the cache. How a product stays exact is
+training.products'; whether it is so on this machine, training.evaluator finds out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from consensus.network import IntegerNetwork, Layer, NetworkSpec
+from training.products import Product
+
+_STEP = 2.0**-24
+_HALF = float(2**23)
+_TILE_BYTES = {"cpu": 2**22, "cuda": 2**30}
+"""What the windows of the widest layer may take at once; on CUDA each launch must be worth it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedLayer:
+    """A normalised layer in the number format and on the device of a product."""
+
+    matrix: Tensor
+    """[terms, out]; a convolution's terms in the order row, column, channel."""
+    scale: Tensor
+    """float64[row]: M·2^-24 of every value in an image row, or of every unit."""
+    offset: Tensor
+    """float64[row]: (B + 2^23)·2^-24 of the same."""
+    pooled: bool
+
+
+class PreparedNetwork:
+    """A network ready for many records on one device."""
+
+    def __init__(self, product: Product, network: IntegerNetwork, device: torch.device) -> None:
+        self._product, self._device = product, device
+        *layers, last = network.spec.layers
+        self._convolutions: list[PreparedLayer] = []
+        width = network.spec.w
+        for index, layer in enumerate(layers[:-1]):
+            width //= 2 if layer.pooled else 1
+            self._convolutions.append(self._prepare(network, index, layer, width))
+        self._hidden = self._prepare(network, len(layers) - 1, layers[-1], 1)
+        self._last = self._prepare_matrix(network, last)
+        self._bias = self._load(network.bias)
+        self._tile_records = compute_tile_records(network.spec, product, device.type)
+
+    @torch.no_grad()
+    def compute_logits(self, pixels: Tensor) -> Tensor:
+        """float64[n, classes] integer logits of uint8[n, c, h, w] pixels on the device."""
+        with _plain_float32():
+            tiles = torch.split(pixels, self._tile_records)
+            return torch.cat([self._classify(self._extract(tile)) for tile in tiles])
+
+    @torch.no_grad()
+    def compute_features(self, pixels: Tensor) -> Tensor:
+        """float32[n, flat] integer activations behind the last convolution, in the order of the flatten."""
+        with _plain_float32():
+            tiles = torch.split(pixels, self._tile_records)
+            return torch.cat([self._extract(tile) for tile in tiles]).float()
+
+    def _extract(self, pixels: Tensor) -> Tensor:
+        """[n, flat] activations behind the last convolution, in the product's format."""
+        padded = self._pad((pixels >> 1).permute(0, 2, 3, 1))
+        for layer in self._convolutions:
+            sums = self._convolve(padded, layer)
+            padded = self._pad(normalise(pool(sums) if layer.pooled else sums, layer))
+        return padded[:, 1:-1, 1:-1].permute(0, 3, 1, 2).flatten(1)
+
+    def _classify(self, features: Tensor) -> Tensor:
+        sums = self._product.multiply(features, self._hidden.matrix)
+        hidden = normalise(sums, self._hidden).to(self._product.activations)
+        return self._product.multiply(hidden, self._last).double() + self._bias
+
+    def _pad(self, activations: Tensor) -> Tensor:
+        """[n, y+2, x+2, c] of whole [n, y, x, c] activations: a border of zeros, in the product's format."""
+        count, height, width, channels = activations.shape
+        shape = (count, height + 2, width + 2, channels)
+        padded = torch.zeros(shape, dtype=self._product.activations, device=self._device)
+        padded[:, 1:-1, 1:-1] = activations
+        return padded
+
+    def _convolve(self, padded: Tensor, layer: PreparedLayer) -> Tensor:
+        """[n, y+2, x+2, in] → sums[n, y, x, out]: each 3×3 window is a row of one matrix product."""
+        count, height, width, channels = padded.shape
+        image, row, column, _ = padded.stride()
+        # The three columns of a window lie side by side in memory, so a window is three runs of 3·in values.
+        shape = (count, height - 2, width - 2, 3, 3 * channels)
+        windows = padded.as_strided(shape, (image, row, column, row, 1)).reshape(-1, 9 * channels)
+        return self._product.multiply(windows, layer.matrix).view(count, height - 2, width - 2, -1)
+
+    def _prepare(self, network: IntegerNetwork, index: int, layer: Layer, width: int) -> PreparedLayer:
+        scale = self._load(network.multipliers[index]) * _STEP
+        offset = (self._load(network.offsets[index]) + _HALF) * _STEP
+        matrix = self._prepare_matrix(network, layer)
+        return PreparedLayer(matrix, scale.repeat(width), offset.repeat(width), layer.pooled)
+
+    def _prepare_matrix(self, network: IntegerNetwork, layer: Layer) -> Tensor:
+        weights = network.weights[layer.start : layer.stop].reshape(layer.shape)
+        if layer.kind == "convolution":
+            weights = weights.transpose(0, 2, 3, 1).reshape(layer.outputs, -1)
+        # As columns in memory: tensor cores want it so, other products do not mind.
+        return torch.tensor(weights, dtype=self._product.weights, device=self._device).T
+
+    def _load(self, values: npt.NDArray[np.generic]) -> Tensor:
+        return torch.tensor(values.astype(np.float64), device=self._device)
+
+
+def compute_tile_records(spec: NetworkSpec, product: Product, device_type: str) -> int:
+    """How many records are taken at once."""
+    widest, positions = 1, spec.h * spec.w
+    for layer in spec.layers[:-2]:
+        widest = max(widest, layer.fan_in * positions)
+        positions //= 4 if layer.pooled else 1
+    return max(1, _TILE_BYTES[device_type] // (product.activations.itemsize * widest))
+
+
+def pool(sums: Tensor) -> Tensor:
+    """The largest of each 2×2 places of [n, y, x, out]; an odd last row or column is dropped.
+
+    M ≥ 0 makes normalising monotone, so the pool may come before it and leave it a quarter of the work.
+    """
+    _, height, width, _ = sums.shape
+    rows = torch.maximum(sums[:, 0 : height - 1 : 2], sums[:, 1::2])
+    return torch.maximum(rows[:, :, 0 : width - 1 : 2], rows[:, :, 1::2])
+
+
+def normalise(sums: Tensor, layer: PreparedLayer) -> Tensor:
+    """float64 clamp((acc·M + B + 2^23) >> 24, 0, 127) of exact sums, [n, y, x, out] or [n, out].
+
+    All of it stays below 2^53 before the shift (§2), and a power of two scales without a rounding, so float64
+    loses nothing, fused or not.
+    """
+    values = sums.double().view(-1, len(layer.scale))
+    torch.addcmul(layer.offset, values, layer.scale, out=values)
+    return values.floor_().clamp_(0, 127).view(sums.shape)
+
+
+@contextmanager
+def _plain_float32() -> Iterator[None]:
+    """No TensorFloat-32 and no bfloat16 in float32 products: either would round the factors."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
