@@ -22,6 +22,7 @@ from training.lab.figures import paper, protocol
 from training.lab.figures.marks import DISTRIBUTIONS, GENERATORS, Mark, draw_mark, put_on_grid
 from training.lab.figures.networks import PaperNetworks
 from training.lab.figures.paper import Marks
+from training.lab.figures.pictures import draw_all
 from training.lab.figures.protocol import Protocol
 from training.lab.figures.reference import Curve, find_largest_difference, read_curve
 from training.lab.figures.runs import DEFAULT, SCALES, Row, Run, append_rows, list_runs, read_rows
@@ -185,6 +186,15 @@ def test_summary_tells_n_spread_and_the_lead() -> None:
     assert second.leads[-1] == pytest.approx(0.05)
     assert second.difference is not None
     assert second.difference.compared == 2
+
+
+def test_every_figure_is_drawn_beside_the_papers(tmp_path: Path) -> None:
+    """Of one mode alone, so that the other's panels are empty."""
+    runs = [build_run(), build_run(kind="transfer"), build_run(kind="applied"), build_run(variant="normal")]
+    bundles = bundle_rows([build_row(run, 0.1, 0.2) for run in runs])
+    names = {path.name for path in draw_all(tmp_path, "cifar10", bundles, CURVES)}
+    assert names == {f"cifar10-{name}.png" for name in ("figure1", "figure2", "figure3", "ablations")}
+    assert all((tmp_path / name).stat().st_size > 10_000 for name in names)
 
 
 def test_runs_of_another_length_are_not_mixed() -> None:

@@ -48,7 +48,7 @@ def draw_training(bundles: Bundles, paper: Path | None) -> Figure | None:
             share = bundle.key[3]
             _draw_bundle(axes, bundle, _get_colour(share), f"{share} %", paper)
         axes.set_title(f"{mode} mode{_count(mine)}")
-        axes.legend(title="watermarked", fontsize="small")
+        _name_lines(axes, "watermarked")
     return figure
 
 
@@ -69,7 +69,7 @@ def draw_applied(bundles: Bundles, paper: Path | None) -> Figure | None:
             axes.set_xlim(0, stop)
             axes.set_title(f"{mode} mode{_count([each for each in chosen if each.key[0] == mode])}")
             axes.set_xlabel("weights watermarked after training, %")
-            axes.legend(fontsize="small")
+            _name_lines(axes)
     return figure
 
 
@@ -86,25 +86,27 @@ def draw_transfer(bundles: Bundles, paper: Path | None) -> Figure | None:
                 if bundle is not None:
                     _draw_bundle(axes, bundle, _COLOURS[kind], kind, paper)
             axes.set_title(f"{mode}, {share} % watermarked", fontsize="medium")
-            axes.legend(fontsize="small")
+            _name_lines(axes)
     return figure
 
 
 def draw_ablations(bundles: Bundles) -> Figure | None:
-    """Last accuracy of every variant, a bar with its standard deviation and the seeds as dots."""
-    shares = sorted({key[3] for key in bundles if key[1] == "honest" and key[2] != DEFAULT})
-    if not shares:
+    """Last accuracy of every variant, a bar with its standard deviation and the seeds as dots, a row a mode."""
+    shares = {mode: _list_ablation_shares(bundles, mode) for mode in MODES}
+    if not any(shares.values()):
         return None
-    figure, panels = _open(len(MODES), len(shares), 6.5, 3.6)
+    figure, panels = _open(len(MODES), max(map(len, shares.values())), 6.5, 3.6)
     for row, mode in zip(panels, MODES, strict=True):
-        for axes, share in zip(row, shares, strict=True):
-            mine = [
-                each for key, each in bundles.items()
-                if (key[0], key[1], key[3]) == (mode, "honest", share)
-            ]  # fmt: skip
+        for axes, share in zip(row, shares[mode], strict=False):
+            trained = [each for each in bundles.values() if each.key[:2] == (mode, "honest")]
+            mine = [each for each in trained if each.key[3] == share]
             _draw_bars(axes, sorted(mine, key=lambda each: each.key[2] != DEFAULT))
             axes.set_title(f"{mode} mode, {share} % watermarked{_count(mine)}")
     return figure
+
+
+def _list_ablation_shares(bundles: Bundles, mode: str) -> list[int]:
+    return sorted({key[3] for key in bundles if key[:2] == (mode, "honest") and key[2] != DEFAULT})
 
 
 def _draw_bars(axes: Axes, bundles: list[Bundle]) -> None:
@@ -146,6 +148,11 @@ def _open(rows: int, columns: int, width: float, height: float) -> tuple[Figure,
     for row in panels:
         row[0].set_ylabel("share of eval records right")
     return figure, [list(row) for row in panels]
+
+
+def _name_lines(axes: Axes, title: str | None = None) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(title=title, fontsize="small")
 
 
 def _get_colour(share: int) -> object:

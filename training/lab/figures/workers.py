@@ -5,11 +5,12 @@ Owns the division of the work. What a run does is training.lab.figures.paper's a
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,10 @@ def _start_worker(settings: Settings) -> None:
 
 
 def _perform(group: Group) -> list[Result]:
+    parent = parent_process()
+    if parent is not None and not parent.is_alive():
+        # The command was killed: nobody would write the rows of what still waits here.
+        os._exit(1)
     return _worker.perform(group)
 
 
