@@ -91,7 +91,7 @@ def draw_transfer(bundles: Bundles, paper: Path | None) -> Figure | None:
 
 
 def draw_ablations(bundles: Bundles) -> Figure | None:
-    """Last accuracy of every variant, a bar with its standard deviation and the seeds as dots, a row a mode."""
+    """Last accuracy of every variant, a row a mode: a bar with its standard deviation, the seeds as dots."""
     shares = {mode: _list_ablation_shares(bundles, mode) for mode in MODES}
     if not any(shares.values()):
         return None

@@ -102,7 +102,7 @@ SCALES = {
         _ALL, _ALL, {"paper": 200, "protocol": 16}, 10, _TENTHS, _ATTACKED, _PAPER_STEPS, _DIGITS_ABLATIONS
     ),
     ("cifar10", True): Scale(
-        10_000, 1_000, {"paper": 5, "protocol": 5}, 1, (0, 70), (70,), (0, 1, 2, 4, 6, 8, 10, 50), {}
+        2_000, 500, {"paper": 5, "protocol": 5}, 1, (0, 70), (70,), (0, 1, 2, 4, 6, 8, 10, 50), {}
     ),
     ("cifar10", False): Scale(
         _ALL, _ALL, {"paper": 100, "protocol": 20}, 3, _TENTHS, _ATTACKED, _PAPER_STEPS, {"paper": (70,)}
