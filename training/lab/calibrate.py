@@ -78,10 +78,11 @@ def calibrate(options: argparse.Namespace, dataset: Dataset) -> int:
     courses = [
         (_build_plan(order, file.recipe), order.frozen, seed)
         for order in options.stretch
-        for seed in range(_PILOT_COURSES + order.courses)
+        for seed in range(options.pilot + order.courses)
     ]
     measure(options, file.network, file.recipe, courses)
-    stretches = [_collect(order, file.recipe, read_traces(options.rows)) for order in options.stretch]
+    traces = read_traces(options.rows)
+    stretches = [_collect(order, file.recipe, traces, options.pilot) for order in options.stretch]
     recounts = (dataset.spec.n_train + dataset.spec.n_eval) * file.network.multiply_accumulates
     plans, ladder = build_ladder(stretches, Sizes(dataset.spec.n_train, recounts))
     recipe = replace(file.recipe, plans=plans)
@@ -123,17 +124,17 @@ def _start_worker(options: argparse.Namespace, network: NetworkSpec, recipe: Rec
     compute_logits = choose_compute_logits(options.device)
     assert compute_logits is not None
     data = TrainingData.load(read_dataset_file(options.data), options.device)
-    _tracer = Tracer(network, data, recipe, compute_logits)
+    _tracer = Tracer(network, data, recipe, compute_logits, not options.skip_estimates)
 
 
 def _trace(order: CourseOrder) -> Trace:
     return _tracer.trace(*order)
 
 
-def _collect(order: Order, recipe: Recipe, traces: Sequence[Trace]) -> Stretch:
+def _collect(order: Order, recipe: Recipe, traces: Sequence[Trace], pilot_courses: int) -> Stretch:
     mine = [trace for trace in traces if (trace.frozen, trace.samples) == (order.frozen, order.samples)]
-    pilot = tuple(trace for trace in mine if trace.seed < _PILOT_COURSES)
-    rest = tuple(trace for trace in mine if trace.seed >= _PILOT_COURSES)
+    pilot = tuple(trace for trace in mine if trace.seed < pilot_courses)
+    rest = tuple(trace for trace in mine if trace.seed >= pilot_courses)
     return Stretch(order.frozen, _build_plan(order, recipe), pilot, rest)
 
 
@@ -157,7 +158,8 @@ def _encode_task(
 def _describe(options: argparse.Namespace) -> dict[str, Any]:
     """Where and how the ladder was measured: floating point differs between processors."""
     stretches = " ".join(f"{order.frozen}:{order.samples}:{order.courses}" for order in options.stretch)
-    words = f"--task {options.task} --stretch {stretches} --rows {options.rows}"
+    words = f"--task {options.task} --stretch {stretches} --pilot {options.pilot} --rows {options.rows}"
+    words += " --skip-estimates" if options.skip_estimates else ""
     return {
         "provisional": False,
         "command": f"freezenet lab calibrate {words}",
@@ -167,7 +169,7 @@ def _describe(options: argparse.Namespace) -> dict[str, Any]:
         "threads": options.threads,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "pilot_courses": _PILOT_COURSES,
+        "pilot_courses": options.pilot,
     }
 
 
@@ -195,6 +197,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to measure, from the ladder's foot up",
     )
     parser.add_argument("--attempts", type=int, default=_CHECK_ATTEMPTS, help="of --check")
+    parser.add_argument("--pilot", type=int, default=_PILOT_COURSES, help="that choose the allowances")
+    parser.add_argument(
+        "--skip-estimates",
+        action="store_true",
+        help="for many records: a recount before the end of the training is taken to miss",
+    )
     parser.add_argument("--processes", type=int, default=1, help="that measure courses side by side")
     parser.add_argument("--rows", type=Path, default=Path("rows.jsonl"), help="courses measured so far")
     parser.add_argument("--out", type=Path, default=Path("task.json"), help="the task file to write")

@@ -15,7 +15,7 @@ import numpy as np
 
 from consensus.task import MIN_WORK, Rung
 from training.lab.statistics import compute_interval, compute_tail, compute_variation, fit_tail
-from training.lab.traces import Goal, Trace, replay
+from training.lab.traces import NOT_COUNTED, Goal, Trace, replay
 from training.recipe import Plan
 from training.tasks import Measurement
 
@@ -26,7 +26,7 @@ _FLOOR_SHARE = 0.05
 _MIN_FLOOR_ATTEMPTS = 60
 _MIN_SUCCESSES = 15
 _TAIL_SHARE = 0.25
-"""The tail is fitted to targets that at most this share of the courses meets."""
+"""The tail is fitted to targets that at most this share of the courses meets, or 30 where there are few."""
 _LEAST_PROBABILITY = 1e-4
 _LEAST_PROBABILITY_BELOW = 0.25
 """Where a stretch hands over to the next one: the lottery is played on the last."""
@@ -152,7 +152,7 @@ class _Trial:
 def _try_targets(stretch: Stretch, allowances: Sequence[float], sizes: Sizes) -> Iterator[_Trial]:
     """Every target up to 99 % of the train split, with its floor."""
     records = [allowance * sizes.n_train for allowance in allowances]
-    lowest = min(trace.train_correct[0] for trace in stretch.traces)
+    lowest = min(_get_first_count(trace) for trace in stretch.traces)
     floor = 0
     for target in range(lowest, 99 * sizes.n_train // 100 + 1):
         # Higher up too few courses meet the target to tell their eval share; the last floor known is kept.
@@ -165,7 +165,7 @@ def _try_targets(stretch: Stretch, allowances: Sequence[float], sizes: Sizes) ->
 def _choose_points(trials: Sequence[_Trial], count: int) -> Iterator[tuple[int, int]]:
     """(target, successes) that the tail is fitted to: few, but enough to be counted."""
     for trial in trials:
-        if _MIN_SUCCESSES <= trial.successes <= _TAIL_SHARE * count:
+        if _MIN_SUCCESSES <= trial.successes <= max(_TAIL_SHARE * count, 2 * _MIN_SUCCESSES):
             yield trial.goal.train, trial.successes
 
 
@@ -197,6 +197,10 @@ def _get_first_eval(trace: Trace, target: int) -> list[int]:
     """[right eval records] of the first checkpoint that meets the target, or nothing."""
     counts = zip(trace.train_correct, trace.eval_correct, strict=True)
     return [right for train, right in counts if train >= target][:1]
+
+
+def _get_first_count(trace: Trace) -> int:
+    return next(count for count in trace.train_correct if count != NOT_COUNTED)
 
 
 def _check_steps(ladder: Sequence[MeasuredRung]) -> None:

@@ -30,10 +30,12 @@ that measures:
 
     {measured["command"]}
 
-Network ({network.c}, {network.h}, {network.w}, {network.classes}, {network.blocks} blocks, {network.filters} filters,
-{network.hidden} hidden): {network.weight_count:,} weights, {network.multiply_accumulates:,} multiply-accumulates a record.
-{measured["machine"]}; {measured["device"]}, {measured["threads"]} thread a process; torch {measured["torch"]},
-Python {measured["python"]}; {measured["date"]}.
+| | |
+|---|---|
+| network | {network.c}×{network.h}×{network.w}, {network.classes} classes, {network.blocks} blocks of {network.filters} filters, hidden {network.hidden}: {network.weight_count:,} weights, {network.multiply_accumulates:,} multiply-accumulates a record |
+| machine | {measured["machine"]}; on {measured["device"]}, threads a process: {measured["threads"]} |
+| versions | torch {measured["torch"]}, Python {measured["python"]} |
+| date | {measured["date"]} |
 
 A course is one attempt from fresh weights to the end of the polish, under a watermark of its own, never giving up. Its
 checkpoints tell for every target whether an attempt would have met it and what it would have cost with the plan's

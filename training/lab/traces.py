@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from consensus.block import encode_header
-from consensus.network import IntegerNetwork, NetworkSpec
+from consensus.network import NetworkSpec
 from consensus.watermark import derive_watermark
 from training.course import Checkpoint, Course, Judgement, judge
 from training.data import Records, TrainingData
 from training.evaluator import ComputeLogits, count_right
 from training.rate import build_practice_header
 from training.recipe import Plan, Recipe
+
+NOT_COUNTED = -1
 
 CourseOrder = tuple[Plan, int, int]
 """A course to measure: its plan, its frozen share per 10,000, its seed."""
@@ -40,9 +42,9 @@ class Trace:
     shown: tuple[int, ...]
     """What the checkpoint showed to the miner: an estimate while training, then a count."""
     train_correct: tuple[int, ...]
-    """Right train records, exactly."""
+    """Right train records, exactly; NOT_COUNTED where a recount is taken to miss every target."""
     eval_correct: tuple[int, ...]
-    """Right eval records, exactly."""
+    """Right eval records, exactly; NOT_COUNTED likewise."""
     multiply_accumulates: tuple[int, ...]
     """Spent so far, without recounts."""
     seconds: float
@@ -66,6 +68,8 @@ class Tracer:
     recipe: Recipe
     compute_logits: ComputeLogits
     """A back-end that proved itself on the data's device."""
+    counts_estimates: bool = True
+    """Whether checkpoints that show an estimate are counted too: a pass over all records for each."""
 
     def trace(self, plan: Plan, frozen: int, seed: int) -> Trace:
         """A whole course under the watermark of practice header `seed`, with exact counts at checkpoints."""
@@ -76,10 +80,9 @@ class Tracer:
         course = Course(network, watermark, data, self.recipe, plan, seed)
         shown, train, right, spent = [], [], [], []
         for checkpoint in course.follow():
-            integers = course.build_network()
             shown.append(checkpoint.train_correct)
-            train.append(self._count(integers, data.train))
-            right.append(self._count(integers, data.eval))
+            train.append(self._count_train(course, checkpoint, plan))
+            right.append(self._count(course, data.eval) if train[-1] != NOT_COUNTED else NOT_COUNTED)
             spent.append(course.multiply_accumulates)
         seconds = round(time.perf_counter() - started, 3)
         return Trace(
@@ -90,8 +93,14 @@ class Tracer:
         """One course after the other."""
         return (self.trace(*order) for order in courses)
 
-    def _count(self, network: IntegerNetwork, records: Records) -> int:
-        return count_right(self.compute_logits(network, records.pixels), records.labels)
+    def _count_train(self, course: Course, checkpoint: Checkpoint, plan: Plan) -> int:
+        # Behind the training the head has counted every record; what is shown before is an estimate.
+        if checkpoint.index >= plan.parts - 1:
+            return checkpoint.train_correct
+        return self._count(course, self.data.train) if self.counts_estimates else NOT_COUNTED
+
+    def _count(self, course: Course, records: Records) -> int:
+        return count_right(self.compute_logits(course.build_network(), records.pixels), records.labels)
 
 
 def replay(trace: Trace, goal: Goal, allowances: Sequence[float], recount_cost: int) -> tuple[bool, int]:

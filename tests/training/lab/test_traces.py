@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from consensus.dataset import Dataset
 from consensus.task import Rung
-from tests.training.samples import NETWORK, NEVER, build_recipe, build_task
+from tests.training.samples import NETWORK, NEVER, build_recipe, build_task, build_watermark
 from training.attempt import MiningAttempt
+from training.course import Course
 from training.data import TrainingData
-from training.evaluator import compute_logits_in_float32
+from training.evaluator import compute_logits_in_float32, count_right
 from training.lab.traces import (
+    NOT_COUNTED,
     Goal,
     Trace,
     Tracer,
@@ -57,8 +60,21 @@ def test_replay_equals_a_real_attempt(
     )
 
 
-def test_counts_of_the_head_are_exact(trace: Trace) -> None:
-    assert trace.shown[7:] == trace.train_correct[7:]
+def test_counts_of_the_head_are_exact(digits_data: TrainingData) -> None:
+    recipe = build_recipe(SAMPLES)
+    course = Course(NETWORK, build_watermark(9_500), digits_data, recipe, PLAN, 5)
+    for checkpoint in course.follow():
+        if checkpoint.index >= PLAN.parts - 1:
+            logits = compute_logits_in_float32(course.build_network(), digits_data.train.pixels)
+            assert checkpoint.train_correct == count_right(logits, digits_data.train.labels)
+
+
+def test_estimates_may_go_uncounted(tracer: Tracer, trace: Trace) -> None:
+    skipping = replace(tracer, counts_estimates=False).trace(PLAN, 9_500, 5)
+    assert skipping.train_correct == (NOT_COUNTED,) * 7 + trace.train_correct[7:]
+    assert skipping.eval_correct == (NOT_COUNTED,) * 7 + trace.eval_correct[7:]
+    assert skipping.shown == trace.shown
+    assert skipping.multiply_accumulates == trace.multiply_accumulates
 
 
 def test_file_lacks_only_what_it_lacks(tracer: Tracer, tmp_path: Path) -> None:
