@@ -99,7 +99,7 @@ SCALES = {
         _ALL, _ALL, {"paper": 100, "protocol": 16}, 3, _TENTHS, _ATTACKED, _STEPS, _DIGITS_ABLATIONS
     ),
     ("digits", False): Scale(
-        _ALL, _ALL, {"paper": 200, "protocol": 16}, 10, _TENTHS, _ATTACKED, _PAPER_STEPS, _DIGITS_ABLATIONS
+        _ALL, _ALL, {"paper": 200, "protocol": 16}, 10, _TENTHS, _ATTACKED, _STEPS, _DIGITS_ABLATIONS
     ),
     ("cifar10", True): Scale(
         2_000, 500, {"paper": 5, "protocol": 5}, 1, (0, 70), (70,), (0, 1, 2, 4, 6, 8, 10, 50), {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -43,19 +43,21 @@ class Bundle:
         return [row.accuracies[index] for row in self.rows]
 
 
-def bundle_rows(rows: Iterable[Row]) -> dict[Key, Bundle]:
-    """The rows by curve; of runs on different numbers of images or epochs, those measured last."""
-    groups: dict[Key, dict[tuple[int, int, int], dict[int, Row]]] = {}
+def bundle_rows(rows: Sequence[Row]) -> dict[Key, Bundle]:
+    """The rows by curve; of each mode only those on as many images and epochs as its last row."""
+    scales = {row.run.mode: (row.run.images, row.run.epochs) for row in rows}
+    groups: dict[Key, list[Row]] = {}
     for row in rows:
         run = row.run
-        scales = groups.setdefault((run.mode, run.kind, run.variant, run.share), {})
-        seeds = scales.pop(scale := (run.images, run.epochs, len(row.points)), {})
-        scales[scale] = {**seeds, run.seed: row}
-    return {key: Bundle(key, _sort(list(scales.values())[-1])) for key, scales in groups.items()}
+        if (run.images, run.epochs) == scales[run.mode]:
+            groups.setdefault((run.mode, run.kind, run.variant, run.share), []).append(row)
+    return {key: Bundle(key, _choose(group)) for key, group in groups.items()}
 
 
-def _sort(rows: dict[int, Row]) -> tuple[Row, ...]:
-    return tuple(rows[seed] for seed in sorted(rows))
+def _choose(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """One of each seed, all over the same points, by seed."""
+    alike = {row.run.seed: row for row in rows if row.points == rows[-1].points}
+    return tuple(alike[seed] for seed in sorted(alike))
 
 
 def get_curve(bundle: Bundle) -> Curve:
