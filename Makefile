@@ -16,7 +16,7 @@ export OMP_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: help setup devnet test lint lock vectors docker-check clean
+.PHONY: help setup devnet test bench lint lock vectors docker-check clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -34,6 +34,9 @@ test: $(READY) ## run the tests and check the coverage of consensus and chain
 	@$(BIN)/coverage report --include='consensus/*' --fail-under=95
 	@echo "Coverage of chain, at least 90 %:"
 	@$(BIN)/coverage report --include='chain/*' --fail-under=90
+
+bench: $(READY) ## measure what the work and its verification cost, beside the goals
+	@exec $(BIN)/freezenet lab bench $(ARGS)
 
 lint: $(READY) ## check style, types and the direction of imports
 	@$(BIN)/ruff check --quiet

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,7 @@ ComputeLogits = Callable[[IntegerNetwork, Tensor], Tensor]
 DrawOrder = Callable[[int], Tensor]
 """n → int64[n], an order of n records."""
 
-_RECORDS_AT_ONCE = {"cpu": 1_024, "cuda": 16_384}
+_RECORDS_AT_ONCE = {"cpu": 512, "cuda": 16_384}
 """Between two looks at a claim: few, so that a false one ends early; enough to be worth loading weights."""
 
 
@@ -76,7 +76,7 @@ def choose_compute_logits(
     return _choose(torch.device(device), tuple(backends))
 
 
-@cache
+@lru_cache(maxsize=8)
 def _choose(device: torch.device, backends: tuple[ComputeLogits, ...]) -> ComputeLogits | None:
     for compute_logits in backends:
         if _is_exact(compute_logits, device):

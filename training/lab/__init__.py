@@ -17,6 +17,7 @@ COMMANDS = {
     "recipes": "Search a recipe: train variants and write a row each.",
     "figures": "Measure and draw the paper's figures and ablations.",
     "attacks": "Price attacks on the work against the reference miner.",
+    "bench": "Print what the work and its verification cost here, beside the goals.",
     "calibrate": "Measure a task's ladder, or check it.",
     "intervals": "Simulate how block intervals settle when miners come and go.",
 }

@@ -1,0 +1,183 @@
+"""The bench's rows about verification: speed, memory, watermark, false claims, and verify : mine.
+
+Exact evaluation and torch's own forward pass take turns in one process on the same threads, so that whatever
+else the machine does falls on both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from consensus.block import Witness, encode_header
+from consensus.dataset import Dataset
+from consensus.errors import BadDelivery
+from consensus.network import IntegerNetwork
+from consensus.solution import encode_solution
+from consensus.task import Rung, Task
+from consensus.watermark import derive_watermark
+from training.data import TrainingData
+from training.dataset_file import read_dataset_file
+from training.evaluator import ComputeLogits, ExactWorkVerifier, choose_compute_logits, count_right
+from training.lab.bench_claims import FROZEN, Claim, build_claim, draw_network, draw_pixels
+from training.lab.bench_forward import ForwardPass
+from training.lab.bench_rows import Goal, Row
+from training.lab.bench_steps import PAPER
+from training.rate import build_practice_header, measure_rate
+from training.tasks import load_recipe, load_task
+
+_DERIVATIONS = 9
+_ORDERS = 5
+_VERIFICATIONS = 9
+_RATE_SECONDS = 6.0
+_MEBIBYTE = 2**20
+_ALONE = (
+    "import sys; from training.lab.bench_verification import evaluate_alone; evaluate_alone(*sys.argv[1:])"
+)
+
+
+def measure_verification(options: argparse.Namespace) -> Iterator[Row]:
+    """The section's rows, each as soon as it is measured. Raises ValueError where no back-end is exact."""
+    compute_logits = choose_compute_logits(options.device)
+    if compute_logits is None:
+        raise ValueError(f"no exact back-end on {options.device}")
+    yield from _measure_speed(compute_logits, options)
+    yield from _measure_memory(options)
+    yield _measure_watermark()
+    yield from _measure_refusals(compute_logits, options)
+    yield from _measure_prices(read_dataset_file(options.data), options.device)
+
+
+def evaluate_alone(device: str, threads: str, records: str) -> None:
+    """What a process of its own does to show its memory: prints its peak before and after, in bytes."""
+    torch.set_num_threads(int(threads))
+    _, _, network = draw_network(PAPER, 0)
+    pixels = torch.from_numpy(draw_pixels(PAPER, int(records))).to(device)
+    compute_logits = choose_compute_logits(device)
+    assert compute_logits is not None, "the process that asks has chosen one"
+    before = _get_peak_bytes(device)
+    compute_logits(network, pixels).cpu()
+    print(json.dumps([before, _get_peak_bytes(device)]))
+
+
+def _get_peak_bytes(device: str) -> int:
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated()
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _measure_speed(compute_logits: ComputeLogits, options: argparse.Namespace) -> Iterator[Row]:
+    network = draw_network(PAPER, 0)[2]
+    pixels = torch.from_numpy(draw_pixels(PAPER, options.records)).to(options.device)
+    labels = torch.zeros(options.records, dtype=torch.int64, device=options.device)
+    forward = ForwardPass(network, pixels)
+
+    def count_exactly() -> int:
+        return count_right(compute_logits(network, pixels), labels)
+
+    turns = [
+        (measure_seconds(count_exactly), measure_seconds(lambda: forward.count_right(labels)))
+        for _ in range(options.turns)
+    ]
+    name = f"{options.records:,} records"
+    goal = Goal("<=", 1.0 if options.device == "cpu" else 0.5)
+    yield Row("exact evaluation / fp32 channels-last forward", "x", tuple(e / f for e, f in turns), goal)
+    yield Row(f"exact evaluation, {name}", "s", tuple(exact for exact, _ in turns))
+    yield Row(f"fp32 forward, {name}", "s", tuple(floats for _, floats in turns))
+    yield Row("batch of the fp32 forward, the fastest", "records", (forward.batch_records,))
+
+
+def measure_seconds(act: Callable[[], object]) -> float:
+    """Wall-clock time of one call, which must wait for what it starts."""
+    started = time.perf_counter()
+    act()
+    return time.perf_counter() - started
+
+
+def _measure_memory(options: argparse.Namespace) -> Iterator[Row]:
+    words = [sys.executable, "-c", _ALONE, options.device, str(options.threads), str(options.records)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+    before, after = json.loads(done.stdout)
+    yield Row("peak memory of a process that evaluates", "MiB", (after / _MEBIBYTE,))
+    yield Row("of it beside torch and the records", "MiB", ((after - before) / _MEBIBYTE,))
+
+
+def _measure_watermark() -> Row:
+    weights = PAPER.weight_count
+    headers = [encode_header(build_practice_header(nonce)) for nonce in range(_DERIVATIONS)]
+    frozen_count = weights * FROZEN // 10_000
+    seconds = tuple(
+        measure_seconds(partial(derive_watermark, header, weights, frozen_count)) for header in headers
+    )
+    return Row(f"watermark of {weights:,} weights, one core", "s", seconds, Goal("<=", 0.25))
+
+
+def _measure_refusals(compute_logits: ComputeLogits, options: argparse.Namespace) -> Iterator[Row]:
+    """False claims of 97 % of the train split: by one record, by a worse network, by one that guesses."""
+    records = options.records
+    claimed = records * 97 // 100
+    shares = (("one record too many", claimed - 1), ("by a network with 90 %", records * 9 // 10))
+    for name, right in (*shares, ("by a network that guesses", records // 10)):
+        claim = build_claim(PAPER, records, right, compute_logits, options.device)
+        parts = [_refuse(claim.claim_train(claimed), options.device) for _ in range(_ORDERS)]
+        yield Row(f"false claim of 97 %, {name}: evaluated", "of all", tuple(seen for seen, _ in parts))
+        yield Row(f"false claim of 97 %, {name}", "s", tuple(seconds for _, seconds in parts))
+
+
+def _refuse(claim: Claim, device: str) -> tuple[float, float]:
+    """(share of the train records evaluated, seconds) until a false claim is refused."""
+    seen = 0
+    fast = choose_compute_logits(device)
+    assert fast is not None, "the caller has chosen one"
+
+    def compute_logits(network: IntegerNetwork, pixels: Tensor) -> Tensor:
+        nonlocal seen
+        seen += len(pixels)
+        return fast(network, pixels)
+
+    verifier = ExactWorkVerifier(claim.dataset, device, [compute_logits])
+    seen, started = 0, time.perf_counter()
+    try:
+        verifier.check(claim.task, claim.rung, claim.header, claim.witness)
+    except BadDelivery:
+        return seen / claim.dataset.spec.n_train, time.perf_counter() - started
+    raise AssertionError("a false claim was accepted")
+
+
+def _measure_prices(dataset: Dataset, device: str) -> Iterator[Row]:
+    """How many times a block's verification its mining costs, at the foot, the middle and the top."""
+    task, recipe = load_task("digits", dataset.spec), load_recipe("digits")
+    data = TrainingData.load(dataset, device)
+    verifier = ExactWorkVerifier(dataset, device)
+    places = {"first": 0, "middle": len(task.rungs) // 2, "last": -1}
+    for name, place in places.items():
+        rung = task.rungs[place]
+        verifications = _verify(task, rung, data, verifier)
+        mining = rung.work / measure_rate(task, data, recipe, rung, _RATE_SECONDS)
+        ratios = tuple(mining / seconds for seconds in verifications)
+        yield Row(f"mine / verify, digits' {name} rung", "x", ratios, Goal(">=", 100))
+        yield Row(f"mine, digits' {name} rung", "s", (mining,))
+        yield Row(f"verify, digits' {name} rung", "s", verifications)
+
+
+def _verify(task: Task, rung: Rung, data: TrainingData, verifier: ExactWorkVerifier) -> tuple[float, ...]:
+    """Seconds of each verification of a true claim; a network is verified as fast before it is good."""
+    frozen_count = task.compute_frozen_count(rung)
+    header, solution, network = draw_network(task.network, frozen_count)
+    compute_logits = choose_compute_logits(data.inputs.device)
+    assert compute_logits is not None, "the caller has chosen one"
+    counts = [
+        count_right(compute_logits(network, part.pixels), part.labels) for part in (data.train, data.eval)
+    ]
+    witness = Witness(counts[0], counts[1], encode_solution(solution))
+    check = partial(verifier.check, task, rung, header, witness)
+    return tuple(measure_seconds(check) for _ in range(_VERIFICATIONS))
