@@ -38,7 +38,7 @@ def import_cifar10(source: Path | None, *, file_records: int = FILE_RECORDS) -> 
     """
     if source is None:
         with tempfile.TemporaryDirectory(prefix="freezenet-import-") as directory:
-            return import_cifar10(_download(Path(directory)))
+            return import_cifar10(_download(Path(directory)), file_records=file_records)
     if is_image_folder(source):
         return _import_folder(source)
     train, eval_ = (

@@ -49,7 +49,8 @@ def import_fashion_mnist(
     """
     if source is None:
         with tempfile.TemporaryDirectory(prefix="freezenet-import-") as directory:
-            return import_fashion_mnist(_download(Path(directory)))
+            files = _download(Path(directory))
+            return import_fashion_mnist(files, train_records=train_records, eval_records=eval_records)
     train, eval_ = (
         encode_split(
             _read_labels(source / f"{prefix}-labels-idx1-ubyte", records),

@@ -33,6 +33,12 @@ SHUTDOWN_SECONDS = 3
 import_app = typer.Typer(help="Turn images into a dataset.", no_args_is_help=True)
 app.add_typer(import_app, name="import")
 
+SourceOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Where the files lie; without it torchvision's downloader fetches them."
+    ),
+]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Directory of the store to import into.")]
 FileOption = Annotated[
     Path | None, typer.Option("--file", help="Also, or only, write the dataset to one file.")
@@ -49,6 +55,26 @@ def import_digits_command(
     from dataset_server.importers import get_digits_info, import_digits
 
     _import(import_digits, get_digits_info, out, file, as_json)
+
+
+@import_app.command("fashion-mnist")
+def import_fashion_mnist_command(
+    source: SourceOption = None, out: OutOption = None, file: FileOption = None, as_json: JsonOption = False
+) -> None:
+    """Fashion-MNIST, from its four idx files, plain or gzipped."""
+    from dataset_server.fashion_mnist import get_fashion_mnist_info, import_fashion_mnist
+
+    _import(lambda: import_fashion_mnist(source), get_fashion_mnist_info, out, file, as_json)
+
+
+@import_app.command("cifar-10")
+def import_cifar10_command(
+    source: SourceOption = None, out: OutOption = None, file: FileOption = None, as_json: JsonOption = False
+) -> None:
+    """CIFAR-10, from its six binary files, or from a copy of it as a folder of images."""
+    from dataset_server.cifar10 import get_cifar10_info, import_cifar10
+
+    _import(lambda: import_cifar10(source), lambda: get_cifar10_info(source), out, file, as_json)
 
 
 @import_app.command("folder")

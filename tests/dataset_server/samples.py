@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import httpx
 import numpy as np
+import numpy.typing as npt
 
 from consensus.dataset import describe_dataset, encode_split
 from consensus.encoding import Hash32
 from dataset_server.app import build_app
+from dataset_server.cifar10 import EVAL_FILES, TRAIN_FILES
 from dataset_server.manifest import ChunkKey, EncodedDataset
 from dataset_server.store import DatasetStore
 
@@ -52,6 +55,38 @@ def get_chunk_path(root: Path, dataset_id: Hash32, key: ChunkKey) -> Path:
     hashes = DatasetStore(root).get_hashes(dataset_id, key.split)
     assert hashes is not None
     return root / dataset_id.hex() / "chunks" / hashes[key.index].hex()
+
+
+def build_pattern(records: int, record_bytes: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """uint8[n] labels of ten classes and uint8[n, bytes] pixels, the same bytes everywhere."""
+    labels = (np.arange(records) % 10).astype(np.uint8)
+    pixels = (np.arange(records * record_bytes, dtype=np.int64) * 7_919 % 251).astype(np.uint8)
+    return labels, pixels.reshape(records, record_bytes)
+
+
+def write_fashion_mnist(directory: Path, train_records: int, eval_records: int) -> None:
+    """The four idx files with a pattern in place of clothes; those of the eval split gzipped."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for prefix, records, suffix in (("train", train_records, ""), ("t10k", eval_records, ".gz")):
+        labels, pixels = build_pattern(records, 28 * 28)
+        count = records.to_bytes(4, "big")
+        files = {
+            f"{prefix}-labels-idx1-ubyte": bytes([0, 0, 8, 1]) + count + labels.tobytes(),
+            f"{prefix}-images-idx3-ubyte": bytes([0, 0, 8, 3])
+            + count
+            + bytes([0, 0, 0, 28] * 2)
+            + pixels.tobytes(),
+        }
+        for name, data in files.items():
+            (directory / f"{name}{suffix}").write_bytes(gzip.compress(data, 1) if suffix else data)
+
+
+def write_cifar10(directory: Path, file_records: int) -> None:
+    """The six binary files with a pattern in place of pictures."""
+    directory.mkdir(parents=True, exist_ok=True)
+    data = encode_split(*build_pattern(file_records, 3_072))
+    for name in (*TRAIN_FILES, *EVAL_FILES):
+        (directory / name).write_bytes(data)
 
 
 Answer = Callable[[httpx.Request], httpx.Response]
