@@ -1,4 +1,4 @@
-"""Training a twin: Adam under a one-cycle schedule, one step after the other.
+"""Training a twin: Adam or Muon under a one-cycle schedule, one step after the other.
 
 Owns the order of the samples and the schedule. When to stop is the attempt's.
 """
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.data import TrainingData
+from training.muon import Muon
 from training.recipe import Recipe
 from training.twin import Twin
 
@@ -85,16 +86,18 @@ def _compile_loss() -> ComputeLoss:
 
 
 def build_optimiser(twin: Twin, recipe: Recipe) -> torch.optim.Adam:
-    """Adam on the free weights and, at a rate of its own, on everything that no watermark touches."""
+    """The recipe's on the free weights; Adam, at a rate of its own, on everything else."""
     others = [twin.bias, *twin.gains, *twin.shifts]
     groups = [
         {"params": [twin.free], "peak": recipe.weight_rate},
         {"params": others, "peak": recipe.normalisation_rate},
     ]
+    if recipe.optimiser == "muon":
+        return Muon(twin, groups, recipe.betas)
     return torch.optim.Adam(groups, lr=0.0, betas=recipe.betas, fused=True)
 
 
-def set_rates(optimiser: torch.optim.Adam, share: float) -> None:
+def set_rates(optimiser: torch.optim.Optimizer, share: float) -> None:
     """Every group's learning rate to this share of its peak."""
     for group in optimiser.param_groups:
         group["lr"] = share * group["peak"]

@@ -31,6 +31,7 @@ from training.twin import Twin
 _WINDOW_STEPS = 50
 _BASE = Variant()
 _MUON = replace(_BASE, optimiser="muon")
+_TUNED = replace(_MUON, initial_scale=0.1, normalisation_rate=0.01, logit_scale=1.0)
 
 VARIANTS = {
     "base": _BASE,
@@ -38,6 +39,9 @@ VARIANTS = {
     "weights 0.01": replace(_BASE, weight_rate=0.01),
     "weights 0.04": replace(_BASE, weight_rate=0.04),
     "weights 0.08": replace(_BASE, weight_rate=0.08),
+    "weights 0.16": replace(_BASE, weight_rate=0.16),
+    "weights 0.08, start 0, logits 1": replace(_BASE, weight_rate=0.08, initial_scale=0.0, logit_scale=1.0),
+    "recipe of digits": replace(_BASE, weight_rate=0.4, normalisation_rate=0.04, beta1=0.5, beta2=0.9),
     "normalisation 0.005": replace(_BASE, normalisation_rate=0.005),
     "normalisation 0.01": replace(_BASE, normalisation_rate=0.01),
     "normalisation 0.04": replace(_BASE, normalisation_rate=0.04),
@@ -92,6 +96,14 @@ VARIANTS = {
     "muon, statistics anew": replace(_MUON, re_estimate=True),
     "muon, beta1 0.8": replace(_MUON, beta1=0.8),
     "muon, beta1 0.95": replace(_MUON, beta1=0.95),
+    "muon, batch 32": replace(_MUON, batch=32),
+    "muon, start 0.1, normalisation 0.01": replace(_MUON, initial_scale=0.1, normalisation_rate=0.01),
+    "muon, start 0": replace(_MUON, initial_scale=0.0),
+    "muon tuned": _TUNED,
+    "muon tuned, 0.03": replace(_TUNED, weight_rate=0.03),
+    "muon tuned, flip": replace(_TUNED, flip=True),
+    "muon tuned, flip, shift 2": replace(_TUNED, flip=True, shift=2),
+    "muon tuned, batch 256": replace(_TUNED, batch=256, weight_rate=0.04, normalisation_rate=0.02),
     "sgd 1": replace(_BASE, optimiser="sgd", weight_rate=1.0),
     "sgd 10": replace(_BASE, optimiser="sgd", weight_rate=10.0),
     "sgd 100": replace(_BASE, optimiser="sgd", weight_rate=100.0),

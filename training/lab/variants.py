@@ -7,20 +7,17 @@ moves there.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from consensus.network import Layer
 from training.data import TrainingData
-from training.optimise import draw_batches
+from training.muon import Muon
+from training.optimise import draw_batches, set_rates
 from training.twin import Twin
-
-_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-_NEWTON_SCHULZ_STEPS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ def train_variant(
 ) -> Iterator[Tensor]:
     """Trains for `samples` samples and yields int64[] right answers after every step; the twin ends ready."""
     steps = samples // variant.batch
-    parts = _build_optimisers(twin, variant)
+    optimisers = _build_optimisers(twin, variant)
     batches = draw_batches(len(data.train), variant.batch, generator)
     average = [parameter.detach().clone() for parameter in twin.parameters()]
     with torch.no_grad():
@@ -77,8 +74,9 @@ def train_variant(
         )
         twin.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        for part in parts:
-            part(share)
+        for optimiser in optimisers:
+            set_rates(optimiser, share)
+            optimiser.step()
         twin.apply_bounds()
         _follow(average, twin, variant.averaging)
         yield (logits.detach().argmax(1) == labels).sum()
@@ -94,68 +92,16 @@ def compute_share(progress: float, variant: Variant) -> float:
     return falls[variant.schedule]
 
 
-def orthogonalise(matrix: Tensor) -> Tensor:
-    """The nearest semi-orthogonal matrix of float[m, n], roughly: five steps of Newton and Schulz (Muon)."""
-    a, b, c = _NEWTON_SCHULZ
-    result = F.normalize(matrix.flatten(), dim=0).view_as(matrix)
-    if is_tall := matrix.shape[0] > matrix.shape[1]:
-        result = result.T
-    for _ in range(_NEWTON_SCHULZ_STEPS):
-        square = result @ result.T
-        result = a * result + (b * square + c * square @ square) @ result
-    return result.T if is_tall else result
-
-
-class _Muon:
-    """Momentum, orthogonalised layer by layer, then masked: frozen places are zeros before, dropped after."""
-
-    def __init__(self, twin: Twin, variant: Variant) -> None:
-        self._twin, self._variant = twin, variant
-        self._momentum = torch.zeros_like(twin.free)
-
-    @torch.no_grad()
-    def __call__(self, share: float) -> None:
-        gradient, beta = self._twin.free.grad, self._variant.beta1
-        assert gradient is not None, "a step follows a backward pass"
-        self._momentum.mul_(beta).add_(gradient)
-        nesterov = gradient + beta * self._momentum
-        whole = torch.zeros_like(self._twin.frozen_weights).index_copy(0, self._twin.free_indices, nesterov)
-        update = torch.cat([_orthogonalise_layer(layer, whole) for layer in self._twin.spec.layers])
-        self._twin.free.sub_(update[self._twin.free_indices], alpha=share * self._variant.weight_rate)
-
-
-def _orthogonalise_layer(layer: Layer, whole: Tensor) -> Tensor:
-    """float[weights] of a layer; the root mean square is 1 whatever its shape."""
-    matrix = whole[layer.start : layer.stop].view(layer.shape[0], -1)
-    return (orthogonalise(matrix) * math.sqrt(max(matrix.shape))).reshape(-1)
-
-
-def _build_optimisers(twin: Twin, variant: Variant) -> list[Callable[[float], None]]:
-    others: list[Tensor] = [twin.bias, *twin.gains, *twin.shifts]
-    rest = _step_with_adam(others, variant, variant.normalisation_rate)
-    if variant.optimiser == "muon":
-        return [_Muon(twin, variant), rest]
-    if variant.optimiser == "sgd":
-        return [_step_with_sgd([twin.free], variant), rest]
-    return [_step_with_adam([twin.free], variant, variant.weight_rate), rest]
-
-
-def _step_with_adam(parameters: list[Tensor], variant: Variant, peak: float) -> Callable[[float], None]:
+def _build_optimisers(twin: Twin, variant: Variant) -> list[torch.optim.Optimizer]:
+    weights = {"params": [twin.free], "peak": variant.weight_rate}
+    rest = {"params": [twin.bias, *twin.gains, *twin.shifts], "peak": variant.normalisation_rate}
     betas = (variant.beta1, variant.beta2)
-    return _schedule(torch.optim.Adam(parameters, lr=0.0, betas=betas, fused=True), peak)
-
-
-def _step_with_sgd(parameters: list[Tensor], variant: Variant) -> Callable[[float], None]:
-    optimiser = torch.optim.SGD(parameters, lr=0.0, momentum=variant.beta1, nesterov=True)
-    return _schedule(optimiser, variant.weight_rate)
-
-
-def _schedule(optimiser: torch.optim.Optimizer, peak: float) -> Callable[[float], None]:
-    def step(share: float) -> None:
-        optimiser.param_groups[0]["lr"] = share * peak
-        optimiser.step()
-
-    return step
+    if variant.optimiser == "muon":
+        return [Muon(twin, [weights, rest], betas)]
+    if variant.optimiser == "sgd":
+        sgd = torch.optim.SGD([weights], lr=0.0, momentum=variant.beta1, nesterov=True)
+        return [sgd, torch.optim.Adam([rest], lr=0.0, betas=betas, fused=True)]
+    return [torch.optim.Adam([weights, rest], lr=0.0, betas=betas, fused=True)]
 
 
 def _augment(inputs: Tensor, variant: Variant, generator: torch.Generator) -> Tensor:
