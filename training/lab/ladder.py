@@ -24,6 +24,7 @@ _TOP_SHARES = (0.15, 0.3, 0.6)
 _TUNING_QUANTILES = (0.5, 0.7, 0.8, 0.9, 0.95)
 _FLOOR_SHARE = 0.05
 _MIN_FLOOR_ATTEMPTS = 60
+"""That met the target, or a third of the courses where those are few."""
 _MIN_SUCCESSES = 15
 _TAIL_SHARE = 0.25
 """The tail is fitted to targets that at most this share of the courses meets, or 30 where there are few."""
@@ -107,7 +108,7 @@ def choose_allowances(stretch: Stretch, sizes: Sizes) -> tuple[float, ...]:
 def compute_floor(traces: Sequence[Trace], target: int) -> int | None:
     """Right eval records that 19 in 20 have on first meeting a train target; None where too few meet it."""
     met = [right for trace in traces for right in _get_first_eval(trace, target)]
-    if len(met) < _MIN_FLOOR_ATTEMPTS:
+    if len(met) < min(_MIN_FLOOR_ATTEMPTS, len(traces) // 3):
         return None
     return int(np.quantile(met, _FLOOR_SHARE, method="lower"))
 
