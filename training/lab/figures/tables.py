@@ -51,7 +51,7 @@ def bundle_rows(rows: Sequence[Row]) -> dict[Key, Bundle]:
         run = row.run
         if (run.images, run.epochs) == scales[run.mode]:
             groups.setdefault((run.mode, run.kind, run.variant, run.share), []).append(row)
-    return {key: Bundle(key, _choose(group)) for key, group in groups.items()}
+    return {key: Bundle(key, _choose(group)) for key, group in sorted(groups.items())}
 
 
 def _choose(rows: Sequence[Row]) -> tuple[Row, ...]:
