@@ -11,7 +11,7 @@ from torch._dynamo.utils import counters
 
 from tests.training.samples import NETWORK, build_recipe, build_watermark
 from training.data import TrainingData
-from training.muon import orthogonalise
+from training.muon import count_step, orthogonalise
 from training.optimise import ComputeLoss, compute_loss, train
 from training.recipe import Recipe
 from training.twin import Twin
@@ -56,3 +56,9 @@ def test_orthogonalised_matrix_has_singular_values_near_one(shape: tuple[int, in
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     values = torch.linalg.svdvals(orthogonalise(matrix))
     assert 0.4 < float(values.min()) <= float(values.max()) < 1.3
+
+
+def test_step_of_muon_counts_its_products() -> None:
+    shapes = [(8, 9), (8, 72), (16, 72), (16, 144), (64, 64), (10, 64)]
+    products = [2 * min(shape) ** 2 * max(shape) + min(shape) ** 3 for shape in shapes]
+    assert count_step(NETWORK) == 5 * sum(products)
