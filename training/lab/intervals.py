@@ -46,11 +46,11 @@ class Lottery:
     won: npt.NDArray[np.float64]
     """Of every course that won; where none did, of the dearest."""
 
-    def draw(self, random: Random) -> float:
-        """Million multiply-accumulates that one miner spends until it wins."""
+    def draw(self, random: Random) -> npt.NDArray[np.float64]:
+        """float64[attempts]: million multiply-accumulates of one miner's attempts, the last of which wins."""
         failures = int(random.geometric(self.probability)) - 1
-        spent = float(random.choice(self.lost, failures).sum()) if failures and self.lost.size else 0.0
-        return spent + float(random.choice(self.won))
+        lost = random.choice(self.lost, failures) if failures and self.lost.size else np.zeros(failures)
+        return np.append(lost, random.choice(self.won))
 
 
 GetLottery = Callable[[Rung], Lottery]
@@ -89,21 +89,28 @@ class Chain:
     def mine(self, speeds: Sequence[float], get_lottery: GetLottery, random: Random) -> None:
         """One block by miners of these speeds, in million multiply-accumulates a second."""
         difficulty = compute_difficulty(self.params, self.parent, self.grandparent_timestamp)
-        started = self.now
-        while True:
-            timestamp = max(int(started), compute_earliest_timestamp(self.params, self.parent.timestamp))
-            eased = compute_eased_difficulty(self.params, difficulty, timestamp, self.parent.timestamp)
-            lottery = get_lottery(self.params.task.get_rung(eased))
-            found = started + min(lottery.draw(random) / speed for speed in speeds)
-            thaw = self._get_next_thaw(timestamp)
-            if found < thaw:
-                break
-            # Templates go stale when the rung eases: every miner begins anew.
-            started = thaw
-        header_time = max(int(found), timestamp)
+        found, timestamp = min(self._find(speed, difficulty, get_lottery, random) for speed in speeds)
         self.grandparent_timestamp = self.parent.timestamp
-        self.parent = _build_header(self.parent.height + 1, header_time, difficulty)
-        self.now = max(found, float(header_time))
+        self.parent = _build_header(self.parent.height + 1, timestamp, difficulty)
+        self.now = found
+
+    def _find(
+        self, speed: float, difficulty: int, get_lottery: GetLottery, random: Random
+    ) -> tuple[float, int]:
+        """When this miner alone would have a block, and its timestamp: every attempt has a fresh template."""
+        earliest = compute_earliest_timestamp(self.params, self.parent.timestamp)
+        now = self.now
+        while True:
+            timestamp = max(int(now), earliest)
+            eased = compute_eased_difficulty(self.params, difficulty, timestamp, self.parent.timestamp)
+            ends = now + get_lottery(self.params.task.get_rung(eased)).draw(random).cumsum() / speed
+            starts = np.append(now, ends[:-1])
+            thaw = self._get_next_thaw(timestamp)
+            if starts[-1] < thaw:
+                timestamp = max(int(starts[-1]), earliest)
+                return max(float(ends[-1]), float(timestamp)), timestamp
+            # Attempts that start once the rung has eased are easier; the one before is brought to its end.
+            now = float(ends[starts < thaw][-1])
 
     def _get_next_thaw(self, timestamp: int) -> float:
         interval = self.params.target_interval
