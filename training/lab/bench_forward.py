@@ -30,11 +30,13 @@ class ForwardPass:
         self.batch_records = min(_BATCHES, key=self._measure_record)
 
     @torch.inference_mode()
+    def compute_logits(self) -> Tensor:
+        """float32[n, classes] logits of all records."""
+        return torch.cat([self._model(part) for part in torch.split(self._inputs, self.batch_records)])
+
     def count_right(self, labels: Tensor) -> int:
         """Records of int64[n] labels whose class is their label, as floats see it."""
-        parts = torch.split(self._inputs, self.batch_records)
-        logits = torch.cat([self._model(part) for part in parts])
-        return int((logits.argmax(1) == labels).sum())
+        return int((self.compute_logits().argmax(1) == labels).sum())
 
     @torch.inference_mode()
     def _measure_record(self, batch_records: int) -> float:

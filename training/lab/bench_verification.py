@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -39,34 +40,51 @@ _DERIVATIONS = 9
 _ORDERS = 5
 _VERIFICATIONS = 9
 _RATE_SECONDS = 6.0
+_INTERVAL_SECONDS = 20
+"""Between the devnet's blocks."""
 _MEBIBYTE = 2**20
 _ALONE = (
     "import sys; from training.lab.bench_verification import evaluate_alone; evaluate_alone(*sys.argv[1:])"
 )
 
 
-def measure_verification(options: argparse.Namespace) -> Iterator[Row]:
-    """The section's rows, each as soon as it is measured. Raises ValueError where no back-end is exact."""
-    compute_logits = choose_compute_logits(options.device)
-    if compute_logits is None:
-        raise ValueError(f"no exact back-end on {options.device}")
+def measure_evaluation(options: argparse.Namespace) -> Iterator[Row]:
+    """Rows about evaluating the paper's network. Raises ValueError where no back-end is exact."""
+    compute_logits = _choose(options.device)
     yield from _measure_speed(compute_logits, options)
     yield from _measure_memory(options)
+
+
+def measure_verification(options: argparse.Namespace) -> Iterator[Row]:
+    """Rows about verifying blocks. Raises ValueError where no back-end is exact."""
     yield _measure_watermark()
-    yield from _measure_refusals(compute_logits, options)
+    yield from _measure_refusals(_choose(options.device), options)
     yield from _measure_prices(read_dataset_file(options.data), options.device)
 
 
-def evaluate_alone(device: str, threads: str, records: str) -> None:
-    """What a process of its own does to show its memory: prints its peak before and after, in bytes."""
-    torch.set_num_threads(int(threads))
-    _, _, network = draw_network(PAPER, 0)
-    pixels = torch.from_numpy(draw_pixels(PAPER, int(records))).to(device)
+def _choose(device: str) -> ComputeLogits:
     compute_logits = choose_compute_logits(device)
-    assert compute_logits is not None, "the process that asks has chosen one"
-    before = _get_peak_bytes(device)
+    if compute_logits is None:
+        raise ValueError(f"no exact back-end on {device}")
+    return compute_logits
+
+
+def evaluate_alone(device: str, threads: str, records: str) -> None:
+    """What a process of its own does to show its memory: prints bytes in use before, and at the peak."""
+    torch.set_num_threads(int(threads))
+    network = draw_network(PAPER, 0)[2]
+    pixels = torch.from_numpy(draw_pixels(PAPER, int(records))).to(device)
+    compute_logits = _choose(device)
+    before = _get_used_bytes(device)
     compute_logits(network, pixels).cpu()
     print(json.dumps([before, _get_peak_bytes(device)]))
+
+
+def _get_used_bytes(device: str) -> int:
+    if device != "cpu":
+        return torch.cuda.memory_allocated()
+    pages = Path("/proc/self/statm").read_text("ascii").split()[1]
+    return int(pages) * resource.getpagesize()
 
 
 def _get_peak_bytes(device: str) -> int:
@@ -108,7 +126,7 @@ def _measure_memory(options: argparse.Namespace) -> Iterator[Row]:
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
     before, after = json.loads(done.stdout)
     yield Row("peak memory of a process that evaluates", "MiB", (after / _MEBIBYTE,))
-    yield Row("of it beside torch and the records", "MiB", ((after - before) / _MEBIBYTE,))
+    yield Row("of it torch, network and records, before it begins", "MiB", (before / _MEBIBYTE,))
 
 
 def _measure_watermark() -> Row:
@@ -136,8 +154,7 @@ def _measure_refusals(compute_logits: ComputeLogits, options: argparse.Namespace
 def _refuse(claim: Claim, device: str) -> tuple[float, float]:
     """(share of the train records evaluated, seconds) until a false claim is refused."""
     seen = 0
-    fast = choose_compute_logits(device)
-    assert fast is not None, "the caller has chosen one"
+    fast = _choose(device)
 
     def compute_logits(network: IntegerNetwork, pixels: Tensor) -> Tensor:
         nonlocal seen
@@ -154,27 +171,29 @@ def _refuse(claim: Claim, device: str) -> tuple[float, float]:
 
 
 def _measure_prices(dataset: Dataset, device: str) -> Iterator[Row]:
-    """How many times a block's verification its mining costs, at the foot, the middle and the top."""
+    """How many times its verification a block costs: at the foot, where a devnet begins, at the top."""
     task, recipe = load_task("digits", dataset.spec), load_recipe("digits")
-    data = TrainingData.load(dataset, device)
-    verifier = ExactWorkVerifier(dataset, device)
-    places = {"first": 0, "middle": len(task.rungs) // 2, "last": -1}
-    for name, place in places.items():
-        rung = task.rungs[place]
+    data, verifier = TrainingData.load(dataset, device), ExactWorkVerifier(dataset, device)
+    rate = measure_rate(task, data, recipe, task.rungs[0], _RATE_SECONDS)
+    default = task.get_rung(max(round(rate * _INTERVAL_SECONDS), task.rungs[0].work))
+    for name, rung in (
+        ("first rung", task.rungs[0]),
+        ("rung of 20 s", default),
+        ("last rung", task.rungs[-1]),
+    ):
         verifications = _verify(task, rung, data, verifier)
         mining = rung.work / measure_rate(task, data, recipe, rung, _RATE_SECONDS)
         ratios = tuple(mining / seconds for seconds in verifications)
-        yield Row(f"mine / verify, digits' {name} rung", "x", ratios, Goal(">=", 100))
-        yield Row(f"mine, digits' {name} rung", "s", (mining,))
-        yield Row(f"verify, digits' {name} rung", "s", verifications)
+        yield Row(f"mine / verify, digits' {name}", "x", ratios, Goal(">=", 100))
+        yield Row(f"mine, digits' {name}", "s", (mining,))
+        yield Row(f"verify, digits' {name}", "s", verifications)
 
 
 def _verify(task: Task, rung: Rung, data: TrainingData, verifier: ExactWorkVerifier) -> tuple[float, ...]:
     """Seconds of each verification of a true claim; a network is verified as fast before it is good."""
     frozen_count = task.compute_frozen_count(rung)
     header, solution, network = draw_network(task.network, frozen_count)
-    compute_logits = choose_compute_logits(data.inputs.device)
-    assert compute_logits is not None, "the caller has chosen one"
+    compute_logits = _choose(data.inputs.device.type)
     counts = [
         count_right(compute_logits(network, part.pixels), part.labels) for part in (data.train, data.eval)
     ]
