@@ -24,7 +24,7 @@ from training.lab.bench_rows import describe_origin
 from training.lab.traces import read_traces
 from training.tasks import TASK_NAMES, load_task_file
 
-_QUICK_COURSES = 5
+_QUICK_COURSES = 8
 
 Order = tuple[Attack, Ground, int]
 """A course to record: attack, ground, seed."""
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of this command."""
     parser.add_argument("--task", choices=TASK_NAMES, required=True)
     parser.add_argument("--data", type=Path, required=True, help="the dataset in one file")
-    parser.add_argument("--quick", action="store_true", help="few courses, at the highest share alone")
+    parser.add_argument("--quick", action="store_true", help="few courses, at the lowest share alone")
     parser.add_argument("--courses", type=int, default=60, help="of each attack at each share")
     parser.add_argument("--calibration", type=Path, help="courses of the reference that are measured already")
     parser.add_argument("--frozen", type=int, nargs="*", default=[], help="shares per 10,000, else all")
@@ -59,7 +59,7 @@ def build_grounds(options: argparse.Namespace) -> list[Ground]:
     file = load_task_file(options.task)
     data = TrainingData.load(read_dataset_file(options.data), options.device)
     samples = {rung.frozen: file.recipe.get_plan(rung).samples for rung in file.rungs}
-    shares = options.frozen or sorted(samples)[-1 if options.quick else 0 :]
+    shares = options.frozen or sorted(samples)[: 1 if options.quick else None]
     unknown = set(shares) - set(samples)
     if unknown:
         raise ValueError(f"the ladder has no rungs at {sorted(unknown)} per 10,000 frozen")
@@ -89,7 +89,7 @@ def write(out: Path, grounds: Sequence[Ground], lines: Sequence[Line]) -> None:
     write_csv(out / "attacks.csv", lines)
     for ground in grounds:
         mine = [line for line in lines if line.frozen == ground.frozen]
-        table = render_table(mine, ground.course_cost)
+        table = render_table(mine)
         (out / f"table-{ground.frozen}.md").write_text(table, "utf-8")
         print(f"\n{ground.frozen / 100:g} % frozen, {ground.samples:,} samples\n\n{table}")
     if not draw(out / "attacks.png", lines):

@@ -54,11 +54,6 @@ class Ground:
         """Of an attack's own draws, apart from those of the course with the same seed."""
         return torch.Generator().manual_seed(_OWN_DRAWS + seed)
 
-    @property
-    def course_cost(self) -> int:
-        """Multiply-accumulates of the reference's training, polish apart."""
-        return 3 * self.network.multiply_accumulates * self.samples
-
 
 @dataclass(frozen=True, slots=True)
 class Attack:
@@ -69,8 +64,10 @@ class Attack:
     """What it does, in a line."""
     build: Callable[[Ground, int], Course]
     """The course under practice header `seed`."""
-    prepare: Callable[[Ground], int] = lambda ground: 0
-    """What is done once for all blocks, and the multiply-accumulates that it cost."""
+    once: float = 0.0
+    """What is done once for all blocks, in courses of the reference."""
+    prepare: Callable[[Ground], object] = lambda ground: None
+    """Does it."""
 
 
 class AttackCourse(Course):

@@ -1,7 +1,8 @@
 """The price of an attack: its cost to a solution over the reference miner's, with an interval.
 
 Arithmetic on recordings; trains nothing. An attempt gives up by allowances that one half of the recordings
-chose and the other half pays for, so that nothing is measured on what it was fitted to.
+chose and the other half pays for, so that nothing is measured on what it was fitted to. Where too few won to
+be counted, the reference's own distribution, moved by the mean difference on the same headers, tells.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _REPLICATES = 2_000
 _CONFIDENCE = 0.95
 _RULE_OF_THREE = 3.0
 """Where nothing succeeded in n attempts, the probability is below 3/n with 95 % confidence."""
+_ENOUGH_TO_HALVE = 20
 _FLOOR_SHARE = 0.05
 _SHARES = (0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
 _TOPS = (0.03, 0.06, 0.1, 0.2, 0.4, 1.0)
@@ -52,6 +54,15 @@ class Ratio:
 
 
 @dataclass(frozen=True, slots=True)
+class Shift:
+    """By how many train records an attack's courses end above the reference's."""
+
+    mean: float
+    error: float
+    """Standard error."""
+
+
+@dataclass(frozen=True, slots=True)
 class Price:
     """Of one attack at one goal."""
 
@@ -59,6 +70,8 @@ class Price:
     wins: int
     work: Ratio
     seconds: Ratio
+    is_counted: bool
+    """Whether the wins were counted, not told by the shift."""
 
 
 def choose_goals(reference: Sequence[Recording], probabilities: Sequence[float]) -> list[Goal]:
@@ -93,14 +106,55 @@ def choose_for_goal(pilot: Sequence[Trace], goal: Goal, sizes: Sizes) -> Sequenc
 def attempt_all(
     recordings: Sequence[Recording], goal: Goal, sizes: Sizes, choose: Choose = choose_as_reference
 ) -> list[Outcome]:
-    """What attempts at a goal would have done on these courses."""
+    """What attempts at a goal would have done on these courses.
+
+    Fewer than twenty choose and pay alike: a little too cheap.
+    """
     halves = [[r for r in recordings if r.seed % 2 == parity] for parity in (0, 1)]
+    if len(recordings) < _ENOUGH_TO_HALVE:
+        halves = [list(recordings), []]
     outcomes = []
-    for pilot, measured in (halves, halves[::-1]):
-        traces = [recording.get_trace() for recording in pilot]
+    for measured, pilot in (halves, halves[::-1]):
+        if not measured:
+            continue
+        traces = [recording.get_trace() for recording in pilot or measured]
         allowances = [share * sizes.n_train for share in choose(traces, goal, sizes)]
         outcomes += [_attempt(recording, goal, allowances, sizes) for recording in measured]
     return outcomes
+
+
+def compute_shift(attack: Sequence[Recording], reference: Sequence[Recording]) -> Shift:
+    """From the headers that both met; infinite error for fewer than three."""
+    finals = {recording.seed: recording.train_correct[-1] for recording in reference}
+    pairs = [(r.train_correct[-1], finals[r.seed]) for r in attack if r.seed in finals]
+    differences = np.array([one - other for one, other in pairs], np.float64)
+    if len(differences) < 3:
+        return Shift(float(differences.mean()) if pairs else 0.0, math.inf)
+    return Shift(float(differences.mean()), float(differences.std(ddof=1)) / math.sqrt(len(differences)))
+
+
+def estimate_price(
+    attack: Sequence[Recording], reference: Sequence[Recording], shift: Shift, goal: Goal
+) -> tuple[Ratio, Ratio]:
+    """Work and seconds if the attack's courses ended as the reference's do, moved by the shift.
+
+    Both are taken to save the same share by giving up.
+    """
+    finals = [recording.train_correct[-1] for recording in reference]
+    sure = 1.96 * shift.error if math.isfinite(shift.error) else float(max(finals))
+    means = (shift.mean, shift.mean + sure, shift.mean - sure)
+    chances = [_compute_chance(finals, goal.train - mean) for mean in means]
+    gains = [_compute_chance(finals, goal.train) / chance for chance in chances]
+    ratios = []
+    for measure in ("multiply_accumulates", "seconds"):
+        spent = [fmean(getattr(recording, measure)[-1] for recording in side) for side in (attack, reference)]
+        ratios.append(Ratio(*(spent[0] / spent[1] * gain for gain in gains)))
+    return ratios[0], ratios[1]
+
+
+def _compute_chance(finals: Sequence[int], target: float) -> float:
+    """Share of the finals that meet a target, half a course at the least."""
+    return max(0.5, sum(final >= target for final in finals)) / len(finals)
 
 
 def compute_price(attack: Sequence[Outcome], reference: Sequence[Outcome]) -> Price:
@@ -112,11 +166,12 @@ def compute_price(attack: Sequence[Outcome], reference: Sequence[Outcome]) -> Pr
     ratios = []
     for measure in ("work", "seconds"):
         costs = [_resample(outcomes, measure, places, draws) for outcomes in (attack, reference)]
-        ratios.append(_summarise(costs[0] / costs[1]))
+        with np.errstate(invalid="ignore"):
+            ratios.append(_summarise(costs[0] / costs[1]))
     wins = sum(outcome.won for outcome in attack)
     if not wins:
         ratios = [replace(ratio, high=math.inf) for ratio in ratios]
-    return Price(len(attack), wins, ratios[0], ratios[1])
+    return Price(len(attack), wins, ratios[0], ratios[1], True)
 
 
 def _attempt(recording: Recording, goal: Goal, allowances: Sequence[float], sizes: Sizes) -> Outcome:
@@ -138,7 +193,7 @@ def _resample(
     wins = np.array([outcome.won for outcome in outcomes], np.float64)
     least = 0.0 if wins.any() else _RULE_OF_THREE
     total: npt.NDArray[np.float64] = weights @ costs
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         solution: npt.NDArray[np.float64] = total / np.maximum(weights @ wins, least)
     return solution
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from training.lab.attacks.catalogue import BY_NAME, TRAINED
@@ -16,12 +15,15 @@ from training.lab.attacks.prices import (
     Choose,
     Price,
     Ratio,
+    Shift,
     attempt_all,
     choose_as_reference,
     choose_for_goal,
     choose_goals,
     compute_price,
+    compute_shift,
     compute_spread,
+    estimate_price,
 )
 from training.lab.attacks.rows import Recording, even_out, join_calibration
 from training.lab.ladder import Sizes
@@ -29,6 +31,8 @@ from training.lab.traces import Goal, Trace
 
 PROBABILITIES = (0.5, 0.2, 0.05)
 """Shares of the reference's courses that meet the targets at which attacks are priced."""
+_ENOUGH_WINS = 10
+"""Fewer are not counted: the shift tells more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,9 @@ class Line:
     mean: float
     """Train records right at the end of a course, and their standard deviation."""
     deviation: float
-    once: int
-    """Multiply-accumulates spent once for all blocks."""
+    shift: Shift
+    once: float
+    """Spent once for all blocks, in courses of the reference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ class _Case:
     meaning: str
     courses: Sequence[Recording]
     choose: Choose
-    once: int
+    once: float
 
 
 def build_lines(
@@ -68,14 +73,28 @@ def build_lines(
     cases = list(_collect_cases(ground, mine, calibration))
     count = len(ground.data.train)
     sizes = Sizes(count, (count + len(ground.data.eval)) * ground.network.multiply_accumulates)
+    shifts = {case.name: compute_shift(case.courses, cases[0].courses) for case in cases}
     goals = choose_goals(cases[0].courses, PROBABILITIES)
     for probability, goal in zip(PROBABILITIES, goals, strict=True):
         outcomes = [attempt_all(case.courses, goal, sizes, case.choose) for case in cases]
         for case, attempts in zip(cases, outcomes, strict=True):
             price = compute_price(attempts, outcomes[0])
+            shift = shifts[case.name]
+            if price.wins < _ENOUGH_WINS and shift.error:
+                work, seconds = estimate_price(case.courses, cases[0].courses, shift, goal)
+                price = replace(price, work=work, seconds=seconds, is_counted=False)
             mean, deviation = compute_spread(case.courses)
             yield Line(
-                case.name, case.meaning, ground.frozen, probability, goal, price, mean, deviation, case.once
+                case.name,
+                case.meaning,
+                ground.frozen,
+                probability,
+                goal,
+                price,
+                mean,
+                deviation,
+                shift,
+                case.once,
             )
 
 
@@ -88,8 +107,7 @@ def _collect_cases(
     yield _Case(REFERENCE.name, REFERENCE.meaning, reference, choose_as_reference, 0)
     for attack in TRAINED:
         if courses := by_attack[attack.name]:
-            once = attack.prepare(ground)
-            yield _Case(attack.name, attack.meaning, even_out(courses), choose_as_reference, once)
+            yield _Case(attack.name, attack.meaning, even_out(courses), choose_as_reference, attack.once)
     yield _Case("own give-up", "gives up by a schedule for this one target", reference, choose_for_goal, 0)
     for grinding in GRINDINGS:
         courses = grind(ground, reference, grinding.look)
@@ -99,7 +117,7 @@ def _collect_cases(
 def write_csv(path: Path, lines: Sequence[Line]) -> None:
     """One row for each line."""
     columns = "attack frozen probability train eval attempts wins work work_low work_high seconds seconds_low"
-    columns += " seconds_high mean deviation once"
+    columns += " seconds_high counted mean deviation shift shift_error once"
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns.split())
@@ -113,32 +131,37 @@ def _get_cells(line: Line) -> Iterator[object]:
     yield from (price.attempts, price.wins)
     for ratio in (price.work, price.seconds):
         yield from (f"{value:.4g}" for value in (ratio.value, ratio.low, ratio.high))
-    yield from (f"{line.mean:.1f}", f"{line.deviation:.1f}", line.once)
+    yield from (price.is_counted, f"{line.mean:.1f}", f"{line.deviation:.1f}")
+    yield from (f"{line.shift.mean:.1f}", f"{line.shift.error:.1f}", line.once)
 
 
-def render_table(lines: Sequence[Line], course_cost: int) -> str:
+def render_table(lines: Sequence[Line]) -> str:
     """Markdown: a row for each attack, a column for each target, all of one share of frozen weights."""
     goals = list(dict.fromkeys((line.probability, line.goal) for line in lines))
     head = " | ".join(f"{goal.train:,} (p = {probability:g})" for probability, goal in goals)
-    rows = [f"| attack | n | right at the end | {head} | seconds, p = {goals[1][0]:g} | once |"]
-    rows.append("|---|---|---|" + "---|" * (len(goals) + 2))
+    rows = [f"| attack | n | right at the end | shift | {head} | seconds, p = {goals[1][0]:g} | once |"]
+    rows.append("|---|---|---|---|" + "---|" * (len(goals) + 2))
     for name in dict.fromkeys(line.attack for line in lines):
         mine = [line for line in lines if line.attack == name]
         cells = [name, str(mine[0].price.attempts), f"{mine[0].mean:.0f} ± {mine[0].deviation:.0f}"]
+        cells.append(f"{mine[0].shift.mean:+.1f} ± {mine[0].shift.error:.1f}")
         cells += [render_price(line.price, line.price.work) for line in mine]
         cells.append(render_price(mine[1].price, mine[1].price.seconds))
-        cells.append(f"{mine[0].once / course_cost:.1f}" if mine[0].once else "–")
+        cells.append(f"{mine[0].once:g} courses" if mine[0].once else "–")
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows) + "\n"
 
 
 def render_price(price: Price, ratio: Ratio) -> str:
-    """The ratio with its interval, or where nothing won its lower bound."""
-    if not price.wins:
-        return f"> {_render(ratio.value)} (0)"
-    high = "∞" if math.isinf(ratio.high) else _render(ratio.high)
-    return f"**{_render(ratio.value)}** ({_render(ratio.low)} – {high})"
+    """The ratio with its interval; ~ where the shift told it."""
+    mark = "" if price.is_counted else "~ "
+    return f"{mark}**{_render(ratio.value)}** ({_render(ratio.low)} – {_render(ratio.high)})"
+
+
+_TOO_MUCH = 50
 
 
 def _render(value: float) -> str:
-    return f"{value:.0f}" if value >= 10 else f"{value:.2f}" if value < 1 else f"{value:.1f}"
+    if value >= _TOO_MUCH:
+        return f"> {_TOO_MUCH}"
+    return f"{value:.0f}" if value >= 10 else f"{value:.2f}"

@@ -15,7 +15,7 @@ from consensus.network import Layer
 from training.course import Course
 from training.evaluator import compute_logits_in_float64
 from training.lab.attacks.frame import Attack, AttackCourse, Ground, StandInCourse, train_with
-from training.lab.attacks.transfers import prepare_teacher, train_teacher
+from training.lab.attacks.transfers import train_teacher
 from training.quantisation import LEVELS, quantise_activations
 from training.recipe import Plan
 from training.twin import Twin
@@ -68,12 +68,6 @@ def ask_published(ground: Ground) -> Tensor:
         logits = compute_logits_in_float64(course.build_network(), ground.data.train.pixels)
         total += F.softmax(logits.float() / LEVELS**2 * ground.recipe.logit_scale, dim=1)
     return total / _PUBLISHED
-
-
-def prepare_answers(ground: Ground) -> int:
-    """Nothing: others trained the networks."""
-    ask_published(ground)
-    return 0
 
 
 @torch.no_grad()
@@ -209,19 +203,22 @@ ATTACKS = (
         "matched filters",
         "gives free weights the values of the most similar teacher's filters, permuted and scaled",
         _match_filters,
-        prepare_teacher,
+        1.0,
+        train_teacher,
     ),
     Attack(
         "least squares",
         "fits every layer to a teacher's sums, then trains",
         lambda ground, seed: _fit_layers(ground, seed, ground.build_plan()),
-        prepare_teacher,
+        1.0,
+        train_teacher,
     ),
     Attack(
         "least squares, 1/8 of the course",
         "the same, then trains an eighth as long",
         lambda ground, seed: _fit_layers(ground, seed, ground.build_plan(ground.samples // 8)),
-        prepare_teacher,
+        1.0,
+        train_teacher,
     ),
     Attack(
         "distillation", "learns the mean answers of ten published networks beside the labels", DistilledCourse

@@ -90,18 +90,6 @@ def _transfer_from_sibling(ground: Ground, seed: int) -> Course:
     return transfer(teacher.compute_weights(), teacher, course)
 
 
-def prepare_teacher(ground: Ground) -> int:
-    """Trains the teacher."""
-    train_teacher(ground)
-    return ground.course_cost
-
-
-def prepare_robustly(ground: Ground) -> int:
-    """Trains the robust teacher."""
-    train_robustly(ground)
-    return _ROBUST_COURSES * ground.course_cost
-
-
 def _exhaust(steps: Iterator[Tensor]) -> None:
     for _ in steps:
         pass
@@ -116,30 +104,35 @@ ATTACKS = (
         "naive transfer",
         "starts from a network trained without a watermark",
         _transfer_naively,
-        prepare_teacher,
+        1.0,
+        train_teacher,
     ),
     Attack(
         _short("naive transfer"),
         "the same, then trains an eighth as long",
         lambda ground, seed: _transfer_naively(ground, seed, _SHORT),
-        prepare_teacher,
+        1.0,
+        train_teacher,
     ),
     Attack(
         "robust transfer",
         "starts from a network pretrained under a fresh watermark every batch",
         _transfer_robustly,
-        prepare_robustly,
+        _ROBUST_COURSES,
+        train_robustly,
     ),
     Attack(
         _short("robust transfer"),
         "the same, then trains an eighth as long",
         lambda ground, seed: _transfer_robustly(ground, seed, _SHORT),
-        prepare_robustly,
+        _ROBUST_COURSES,
+        train_robustly,
     ),
     Attack(
         "sibling header",
         "re-uses the network of another header, then trains an eighth as long",
         _transfer_from_sibling,
-        lambda ground: train_sibling(ground).multiply_accumulates,
+        1.0,
+        train_sibling,
     ),
 )

@@ -1,0 +1,298 @@
+"""Attacks keep the rules of the solution, their tricks do what they say, and prices add up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from consensus.solution import check_solution, encode_solution, extract_solution
+from dataset_server.files import write_dataset_file
+from dataset_server.importers import import_digits
+from tests.training.samples import NETWORK
+from training.course import Course
+from training.data import TrainingData
+from training.evaluator import compute_logits_in_float32
+from training.lab import main
+from training.lab.attacks.catalogue import BY_NAME
+from training.lab.attacks.frame import AttackCourse, Ground, build_open_twin, train_with
+from training.lab.attacks.freezing import build_closing_twin
+from training.lab.attacks.grinding import count_free, grind, predict
+from training.lab.attacks.lengths import ContinuedCourse
+from training.lab.attacks.prices import (
+    Outcome,
+    attempt_all,
+    choose_for_goal,
+    choose_goals,
+    compute_price,
+)
+from training.lab.attacks.rows import (
+    Recorder,
+    Recording,
+    append_recordings,
+    even_out,
+    join_calibration,
+    read_recordings,
+)
+from training.lab.attacks.splits import join_splits
+from training.lab.attacks.teachers import fit_output, match_outputs
+from training.lab.attacks.transfers import RobustTwin
+from training.lab.attacks.weights import NarrowCourse
+from training.lab.ladder import Sizes
+from training.lab.traces import NOT_COUNTED, Goal
+from training.optimise import train
+from training.tasks import load_recipe
+
+SAMPLES = 1_024
+SIZES = Sizes(1_297, 1_797 * NETWORK.multiply_accumulates)
+
+
+@pytest.fixture(scope="module")
+def ground(digits_data: TrainingData) -> Ground:
+    recipe = load_recipe("digits")
+    polish = replace(recipe.polish, tune_steps=2, sweeps=1, proposals=2)
+    return Ground(NETWORK, digits_data, replace(recipe, polish=polish), 9_000, SAMPLES)
+
+
+@pytest.fixture(scope="module")
+def recorder(digits_data: TrainingData) -> Recorder:
+    return Recorder(digits_data, compute_logits_in_float32, "a machine", "2", "2026-01-01")
+
+
+def make_recording(seed: int, final: int, work: int = 100, seconds: float = 1.0) -> Recording:
+    """A course with one checkpoint before its end."""
+    counts = (NOT_COUNTED, final)
+    return Recording(
+        "made up",
+        9_000,
+        seed,
+        SAMPLES,
+        (final - 200, final),
+        counts,
+        (NOT_COUNTED, final // 3),
+        (work // 2, work),
+        (seconds / 2, seconds),
+        0.0,
+        "a machine",
+        "2",
+        "2026-01-01",
+    )
+
+
+def make_outcomes(wins: int, attempts: int, work: float, first: int = 0) -> list[Outcome]:
+    return [Outcome(first + number, number < wins, work, work / 10) for number in range(attempts)]
+
+
+@pytest.mark.parametrize("name", list(BY_NAME))
+def test_every_attack_ends_in_a_valid_solution(name: str, ground: Ground) -> None:
+    attack = BY_NAME[name]
+    attack.prepare(ground)
+    course = attack.build(ground, 3)
+    checkpoints = list(course.follow())
+    network = course.build_network()
+    watermark = course.watermark
+    assert np.array_equal(network.weights[watermark.indices], watermark.values)
+    solution = extract_solution(network, watermark)
+    check_solution(solution)
+    assert encode_solution(solution)
+    assert [checkpoint.index for checkpoint in checkpoints] == list(range(len(checkpoints)))
+    assert [checkpoint.is_last for checkpoint in checkpoints[:-1]] == [False] * (len(checkpoints) - 1)
+    assert checkpoints[-1].is_last
+    assert course.multiply_accumulates > 0
+
+
+def test_reference_is_the_miners_course(ground: Ground) -> None:
+    plain = Course(NETWORK, ground.derive_watermark(5), ground.data, ground.recipe, ground.build_plan(), 5)
+    assert list(AttackCourse(ground, 5).follow()) == list(plain.follow())
+
+
+def test_loop_with_the_references_loss_is_the_references(ground: Ground) -> None:
+    recipe, labels = ground.recipe, ground.data.train.labels
+    one, other = build_open_twin(ground, 1), build_open_twin(ground, 1)
+
+    def compute_loss(logits: Tensor, indices: Tensor) -> Tensor:
+        scaled = logits * recipe.logit_scale
+        return F.cross_entropy(scaled, labels[indices], label_smoothing=recipe.label_smoothing)
+
+    def compute_logits(indices: Tensor) -> Tensor:
+        logits: Tensor = one(ground.data.inputs[indices])
+        return logits
+
+    generators = (ground.build_generator(2), ground.build_generator(2))
+    ours = train_with(one, compute_logits, compute_loss, labels, recipe, SAMPLES, generators[0])
+    theirs = train(other, ground.data, recipe, SAMPLES, generators[1])
+    assert [int(right) for right in ours] == [int(right) for right in theirs]
+    assert torch.equal(one.free, other.free)
+
+
+def test_narrow_network_predicts_inside_the_whole_one(ground: Ground) -> None:
+    course = NarrowCourse(ground, 4)
+    for _ in course.stream():
+        pass
+    course.settle()
+    course._stand_in.eval()
+    pixels = ground.data.eval.pixels[:100]
+    whole = compute_logits_in_float32(course.twin.export(), pixels)
+    narrow = compute_logits_in_float32(course._stand_in.export(), pixels)
+    assert torch.equal(whole, narrow)
+    assert course._stand_in.spec.multiply_accumulates < 0.4 * NETWORK.multiply_accumulates
+
+
+def test_robust_twin_sees_another_watermark_every_time(ground: Ground) -> None:
+    plain = build_open_twin(ground, 1)
+    twin = RobustTwin(NETWORK, plain.watermark, ground.build_generator(1), 0.15)
+    twin.frozen_share, twin.draws = 0.9, ground.build_generator(2)
+    first, second = twin.compute_weights(), twin.compute_weights()
+    grid = (twin.free.detach() * 127).round() / 127
+    assert not torch.equal(first, second)
+    assert 0.08 < float((first == grid).float().mean()) < 0.13
+
+
+def test_closing_twin_ends_under_the_whole_watermark(ground: Ground) -> None:
+    watermark = ground.derive_watermark(6)
+    twin = build_closing_twin(ground, watermark, 6)
+    indices, values = torch.from_numpy(watermark.indices), torch.from_numpy(watermark.values) / 127
+    shares = []
+    for twin.closed in (0.0, 0.5, 1.0):
+        shares.append(float((twin.compute_weights()[indices] == values).float().mean()))
+    assert shares[0] < 0.02 < 0.45 < shares[1] < 0.55
+    assert shares[2] == 1.0
+
+
+def test_matching_finds_a_permutation() -> None:
+    rows = np.random.default_rng(0).normal(size=(6, 9)).astype(np.float32)
+    order = np.array([3, 1, 5, 0, 4, 2])
+    assert np.array_equal(match_outputs(3 * rows[order], rows), order)
+
+
+def test_least_squares_finds_the_free_weights() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.rand(500, 8, generator=generator)
+    true = torch.rand(8, generator=generator) - 0.5
+    free = torch.tensor([True, False, False, True, False, False, False, False])
+    own = torch.where(free, 0.0, true)
+    fit_output(rows, 0.3 * (rows @ true) + 2, own, free)
+    assert torch.allclose(own, true, atol=0.02)
+
+
+def test_both_splits_are_joined(digits_data: TrainingData) -> None:
+    joined = join_splits(digits_data)
+    assert (len(joined.train), len(joined.inputs)) == (1_797, 1_797)
+    assert torch.equal(joined.inputs[:1_297], digits_data.inputs)
+
+
+def test_continued_course_looks_twice_as_often(ground: Ground) -> None:
+    once, twice = AttackCourse(ground, 8), ContinuedCourse(ground, 8)
+    first, both = list(once.follow()), list(twice.follow())
+    assert [replace(c, is_last=False) for c in first] == both[: len(first)]
+    assert len(both) == 2 * len(first)
+    assert twice.samples == SAMPLES * 3 // 2
+
+
+def test_recordings_resume_after_a_kill(ground: Ground, recorder: Recorder, tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "rows.jsonl"
+
+    def record(*seeds: int) -> Iterator[Recording]:
+        return (recorder.record("none", 9_000, s, partial(AttackCourse, ground, s)) for s in seeds)
+
+    first, second = append_recordings(path, record(1, 2))
+    assert first.seconds == tuple(sorted(first.seconds))
+    assert first.train_correct[-1] == first.shown[-1]
+    assert first.samples == SAMPLES
+    path.write_bytes(path.read_bytes()[:-20])
+    assert read_recordings(path) == [first]
+    again = next(append_recordings(path, record(2)))
+    assert read_recordings(path) == [first, again]
+    assert again.train_correct == second.train_correct
+
+
+def test_seconds_are_those_of_the_middle_course() -> None:
+    recordings = [make_recording(seed, 1_250, seconds=float(seed)) for seed in (1, 2, 30)]
+    assert {recording.seconds for recording in even_out(recordings)} == {(1.0, 2.0)}
+
+
+def test_calibration_adds_only_courses_of_the_same_kind() -> None:
+    ours = [make_recording(1, 1_250)]
+    traces = [make_recording(seed, 1_260).get_trace() for seed in (1, 2)]
+    other = replace(traces[1], seed=3, samples=2 * SAMPLES)
+    joined = join_calibration(ours, SAMPLES, [*traces, other])
+    assert [(r.seed, r.train_correct[-1]) for r in joined] == [(1, 1_250), (2, 1_260)]
+
+
+def test_goals_are_met_by_their_share() -> None:
+    recordings = [make_recording(seed, 1_200 + seed) for seed in range(100)]
+    goals = choose_goals(recordings, (0.5, 0.05))
+    met = [sum(r.train_correct[-1] >= goal.train for r in recordings) for goal in goals]
+    assert met == [50, 5]
+    assert goals[0].eval == goals[1].eval == 417
+
+
+def test_attempts_of_one_half_give_up_by_the_other() -> None:
+    recordings = [make_recording(seed, 1_200 + seed, work=100) for seed in range(40)]
+    outcomes = attempt_all(recordings, Goal(1_230, 0), SIZES)
+    assert sorted(outcome.seed for outcome in outcomes if outcome.won) == list(range(30, 40))
+    # At the first checkpoint every course shows its end less 200: only hopeless ones are dropped there.
+    assert {outcome.work for outcome in outcomes if outcome.seed < 10} == {50.0}
+
+
+def test_schedule_for_one_goal_is_not_dearer_on_its_pilot() -> None:
+    pilot = [make_recording(seed, 1_200 + seed).get_trace() for seed in range(40)]
+    allowances = choose_for_goal(pilot, Goal(1_235, 0), SIZES)
+    assert 200 / 1_297 <= allowances[0] < 230 / 1_297
+
+
+def test_price_of_the_reference_is_one() -> None:
+    outcomes = make_outcomes(20, 100, 5.0)
+    price = compute_price(outcomes, outcomes)
+    assert (price.work.value, price.work.low, price.work.high) == (1.0, 1.0, 1.0)
+
+
+def test_half_the_work_or_twice_the_wins_is_half_the_price() -> None:
+    reference = make_outcomes(20, 100, 5.0)
+    for attack in (make_outcomes(20, 100, 2.5), make_outcomes(40, 100, 5.0, first=1_000)):
+        price = compute_price(attack, reference)
+        assert price.work.value == pytest.approx(0.5)
+        assert price.work.low < 0.51
+        assert price.seconds.value == pytest.approx(0.5)
+
+
+def test_attack_that_never_wins_has_a_lower_bound_alone() -> None:
+    price = compute_price(make_outcomes(0, 30, 5.0), make_outcomes(20, 100, 5.0))
+    assert price.wins == 0
+    # Below three wins in thirty with 95 % confidence, against one in five.
+    assert price.work.value == pytest.approx(2.0)
+    assert math.isinf(price.work.high)
+
+
+def test_grinding_keeps_headers_by_what_decides(ground: Ground) -> None:
+    counts = {seed: count_free(ground, seed)[:4].sum() for seed in range(64)}
+    recordings = [make_recording(seed, 1_000 + int(count)) for seed, count in counts.items()]
+    kept = grind(ground, recordings, count_free)
+    assert len(kept) < 20
+    assert np.mean([counts[r.seed] for r in kept]) > np.mean(list(counts.values())) + 10
+    assert all(r.multiply_accumulates[-1] > 100 for r in kept)
+
+
+def test_regression_recovers_a_line() -> None:
+    table = np.random.default_rng(1).normal(size=(200, 3))
+    finals = table @ np.array([2.0, 0.0, -1.0])
+    assert np.corrcoef(predict(table, finals, table), finals)[0, 1] > 0.999
+
+
+def test_command_measures_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = tmp_path / "digits", tmp_path / "out"
+    write_dataset_file(data, import_digits())
+    words = ["attacks", "--task", "digits", "--data", str(data), "--out", str(out), "--frozen", "9500"]
+    words += ["--courses", "2", "--only", "reference", "no polish", "--calibration", str(tmp_path / "none")]
+    assert main(words) == 0
+    assert "| no polish | 2 |" in capsys.readouterr().out
+    assert {path.name for path in out.iterdir()} >= {"rows.jsonl", "attacks.csv", "table-9500.md"}
+    assert main([*words, "--frozen", "9123"]) == 1
