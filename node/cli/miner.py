@@ -95,7 +95,12 @@ def bench_command(
         dataset = load_bench_dataset(data)
     except (ConsensusError, OSError) as error:
         raise CommandError(f"{data} is no dataset: {error}") from None
-    rate = measure_training_rate(task, dataset, device, threads, seconds, block_seconds)
+    try:
+        rate = measure_training_rate(task, dataset, device, threads, seconds, block_seconds)
+    except KeyError:
+        raise UsageError(f"there is no task {task!r}") from None
+    except ConsensusError as error:
+        raise CommandError(f"the dataset is not that of {task}, name it with --data: {error}") from None
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(rate)))
     else:

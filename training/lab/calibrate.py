@@ -73,8 +73,10 @@ def check(options: argparse.Namespace, dataset: Dataset) -> int:
 
 
 def calibrate(options: argparse.Namespace, dataset: Dataset) -> int:
-    """Measures what the rows lack, and writes the task file."""
+    """Measures what the rows lack, and writes the task file. Raises ValueError for another task's dataset."""
     file = load_task_file(options.task)
+    if (dataset.spec.c, dataset.spec.h, dataset.spec.w) != (file.network.c, file.network.h, file.network.w):
+        raise ValueError(f"the images are not those of {options.task}: name its dataset with --data")
     courses = [
         (_build_plan(order, file.recipe), order.frozen, seed)
         for order in options.stretch
