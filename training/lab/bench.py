@@ -7,6 +7,7 @@ the module of each section.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,13 @@ def run(options: argparse.Namespace) -> int:
     origin = describe_origin(options.device, options.threads, _describe_command(options))
     committed = read_rows(options.rows)
     print(f"{origin.device}: {origin.machine}; {origin.threads} threads; torch {origin.torch}; {origin.date}")
-    print("A value is the median of n; in brackets the smallest and the largest.")
+    print(
+        "A value is the median of n; in brackets the smallest and the largest. Seconds are of the wall clock;"
+    )
+    load = os.getloadavg()[0]
+    print(
+        f"{load:.1f} processes ran or waited to run in the last minute: above the cores, seconds are too long."
+    )
     for name in options.sections:
         section = SECTIONS[name]
         print(f"\n{section.title}\n{_align(('', 'here', 'n', 'goal', 'met', 'GPU'))}")

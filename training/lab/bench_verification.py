@@ -130,13 +130,14 @@ def _measure_memory(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def _measure_watermark() -> Row:
+    """In processor time: what other processes take of the core is no part of it."""
     weights = PAPER.weight_count
-    headers = [encode_header(build_practice_header(nonce)) for nonce in range(_DERIVATIONS)]
-    frozen_count = weights * FROZEN // 10_000
-    seconds = tuple(
-        measure_seconds(partial(derive_watermark, header, weights, frozen_count)) for header in headers
-    )
-    return Row(f"watermark of {weights:,} weights, one core", "s", seconds, Goal("<=", 0.25))
+    seconds = []
+    for nonce in range(_DERIVATIONS):
+        header, started = encode_header(build_practice_header(nonce)), time.thread_time()
+        derive_watermark(header, weights, weights * FROZEN // 10_000)
+        seconds.append(time.thread_time() - started)
+    return Row(f"watermark of {weights:,} weights, one core", "CPU s", tuple(seconds), Goal("<=", 0.25))
 
 
 def _measure_refusals(compute_logits: ComputeLogits, options: argparse.Namespace) -> Iterator[Row]:
