@@ -18,7 +18,6 @@ from consensus.network import IntegerNetwork, NetworkSpec
 from consensus.watermark import Watermark
 from training.data import TrainingData
 from training.evaluator import compute_features
-from training.muon import count_step
 from training.optimise import Ranks, train
 from training.polish import Head, tune
 from training.recipe import Plan, Recipe
@@ -119,7 +118,7 @@ class Course:
         for step, right in enumerate(stream, 1):
             self._recent.append(right)
             self.samples += self._recipe.batch
-            self.multiply_accumulates += self._step_cost
+            self.multiply_accumulates += 3 * self._spec.multiply_accumulates * self._recipe.batch
             self._poll()
             if step in ends:
                 yield self.estimate_train_correct()
@@ -157,12 +156,6 @@ class Course:
     def recount_cost(self) -> int:
         """Multiply-accumulates of counting both splits exactly."""
         return (len(self._data.train) + len(self._data.eval)) * self._spec.multiply_accumulates
-
-    @property
-    def _step_cost(self) -> int:
-        """Multiply-accumulates of a training step."""
-        gradients = 3 * self._spec.multiply_accumulates * self._recipe.batch
-        return gradients + (count_step(self._spec) if self._recipe.optimiser == "muon" else 0)
 
     @property
     def _dense_cost(self) -> int:

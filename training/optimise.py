@@ -1,4 +1,4 @@
-"""Training a twin: Adam or Muon under a one-cycle schedule, one step after the other.
+"""Training a twin: Adam under a one-cycle schedule, one step after the other.
 
 Owns the order of the samples and the schedule. When to stop is the attempt's.
 """
@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.data import TrainingData
-from training.muon import Muon
 from training.recipe import Recipe
 from training.twin import Twin
 
@@ -45,13 +44,13 @@ def train(
     steps = samples // recipe.batch
     optimiser = build_optimiser(twin, recipe)
     batches = draw_batches(len(data.train), recipe.batch, generator)
-    compute_loss = _choose_loss(data.inputs.device)
+    compute = _choose_loss(data.inputs.device)
     twin.train()
     for step in range(steps):
         set_rates(optimiser, compute_one_cycle((step + 0.5) / steps, recipe.warm_up))
         indices = next(batches) if ranks is None else ranks.take(next(batches))
         indices = indices.to(data.inputs.device, non_blocking=True)
-        loss, right = compute_loss(twin, data.inputs[indices], data.train.labels[indices], recipe)
+        loss, right = compute(twin, data.inputs[indices], data.train.labels[indices], recipe)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         right = right if ranks is None else ranks.join(twin, right)
@@ -86,14 +85,12 @@ def _compile_loss() -> ComputeLoss:
 
 
 def build_optimiser(twin: Twin, recipe: Recipe) -> torch.optim.Adam:
-    """The recipe's on the free weights; Adam, at a rate of its own, on everything else."""
+    """Adam on the free weights and, at a rate of its own, on everything that no watermark touches."""
     others = [twin.bias, *twin.gains, *twin.shifts]
     groups = [
         {"params": [twin.free], "peak": recipe.weight_rate},
         {"params": others, "peak": recipe.normalisation_rate},
     ]
-    if recipe.optimiser == "muon":
-        return Muon(twin, groups, recipe.betas)
     return torch.optim.Adam(groups, lr=0.0, betas=recipe.betas, fused=True)
 
 

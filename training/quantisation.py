@@ -25,6 +25,19 @@ class _QuantiseWeights(Function):
         return gradients[0]
 
 
+class _PlaceWeights(Function):
+    """One node of the graph, where an index_copy of quantised weights is two: a small network notices."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, latent: Tensor, frozen: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        return frozen.index_copy(0, places, (latent * LEVELS).round_().mul_(1 / LEVELS))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return gradients[0].index_select(0, *ctx.saved_tensors), None, None
+
+
 class _QuantiseActivations(Function):
     @staticmethod
     def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:
@@ -41,6 +54,11 @@ class _QuantiseActivations(Function):
 def quantise_weights(latent: Tensor) -> Tensor:
     """round(127·θ)/127 for latent weights in [-1, 1]; the gradient passes unchanged."""
     return cast(Tensor, _QuantiseWeights.apply(latent))
+
+
+def place_weights(latent: Tensor, frozen: Tensor, places: Tensor) -> Tensor:
+    """float[N]: `frozen`, but quantised latent weights at int64[] `places`, where alone a gradient passes."""
+    return cast(Tensor, _PlaceWeights.apply(latent, frozen, places))
 
 
 def quantise_activations(values: Tensor) -> Tensor:

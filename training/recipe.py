@@ -6,7 +6,6 @@ Nothing here is consensus: a miner may choose anything that ends in a valid solu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from consensus.task import Rung
 
@@ -66,8 +65,6 @@ class Recipe:
     logit_scale: float
     """Factor of the twin's logits in the loss."""
     polish: Polish
-    optimiser: Literal["adam", "muon"] = "adam"
-    """Of the free weights: Adam, or Muon with the first of `betas` as its momentum (training.muon)."""
 
     def get_plan(self, rung: Rung) -> Plan:
         """The plan of a rung."""

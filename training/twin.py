@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from consensus.network import BIAS_BOUND, MULTIPLIER_LIMIT, OFFSET_BOUND, IntegerNetwork, NetworkSpec
 from consensus.watermark import Watermark
-from training.quantisation import LEVELS, get_weight_levels, quantise_activations, quantise_weights
+from training.quantisation import LEVELS, get_weight_levels, place_weights, quantise_activations
 
 _EPSILON = 1e-5
 _FOLD = 2**24
@@ -63,7 +63,7 @@ class Twin(nn.Module):
 
     def compute_weights(self) -> Tensor:
         """float[N] grid weights; the gradient reaches the free ones alone."""
-        return self.frozen_weights.index_copy(0, self.free_indices, quantise_weights(self.free))
+        return place_weights(self.free, self.frozen_weights, self.free_indices)
 
     def forward(self, activations: Tensor) -> Tensor:
         """float[n, classes] logits of float[n, c, h, w] activations; in training normalised by the batch."""

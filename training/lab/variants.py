@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.data import TrainingData
-from training.muon import Muon
+from training.lab.muon import Muon
 from training.optimise import draw_batches, set_rates
 from training.twin import Twin
 

@@ -14,6 +14,7 @@ from dataset_server.importers import import_digits
 from tests.training.samples import NETWORK, build_watermark
 from training.data import TrainingData
 from training.lab import recipes
+from training.lab.muon import orthogonalise
 from training.lab.recipes import VARIANTS, Row, measure_all, read_rows, render_table
 from training.lab.variants import Variant, compute_share, train_variant
 from training.twin import Twin
@@ -60,6 +61,13 @@ def test_variants_train_and_keep_the_watermark(variant: Variant, digits_data: Tr
     assert int(torch.stack(right[-5:]).sum()) > 2 * int(torch.stack(right[:5]).sum())
     assert not torch.equal(twin.free, before)
     assert (twin.export().weights[watermark.indices] == watermark.values).all()
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (8, 40), (40, 8)])
+def test_orthogonalised_matrix_has_singular_values_near_one(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalise(matrix))
+    assert 0.4 < float(values.min()) <= float(values.max()) < 1.3
 
 
 def test_schedules_rise_to_the_peak_and_fall_as_named() -> None:

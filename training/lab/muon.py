@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from consensus.network import Layer, NetworkSpec
+from consensus.network import Layer
 from training.twin import Twin
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -45,12 +45,6 @@ class Muon(torch.optim.Adam):
         places = self._twin.free_indices
         whole = torch.zeros_like(self._twin.frozen_weights).index_copy(0, places, momentum)
         return torch.cat([_orthogonalise_layer(layer, whole) for layer in self._twin.spec.layers])[places]
-
-
-def count_step(spec: NetworkSpec) -> int:
-    """Multiply-accumulates of a step beside those of the gradients."""
-    shapes = [sorted((layer.shape[0], math.prod(layer.shape[1:]))) for layer in spec.layers]
-    return _STEPS * sum(2 * low**2 * high + low**3 for low, high in shapes)
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:
