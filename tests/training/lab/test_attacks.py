@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from training.lab.attacks.catalogue import BY_NAME
 from training.lab.attacks.frame import AttackCourse, Ground, build_open_twin, train_with
 from training.lab.attacks.freezing import build_closing_twin
 from training.lab.attacks.grinding import count_free, grind, predict
-from training.lab.attacks.lengths import ContinuedCourse
+from training.lab.attacks.lengths import REFERENCE, ContinuedCourse
 from training.lab.attacks.prices import (
     Outcome,
     attempt_all,
@@ -73,6 +72,7 @@ def make_recording(seed: int, final: int, work: int = 100, seconds: float = 1.0)
     return Recording(
         "made up",
         9_000,
+        SAMPLES,
         seed,
         SAMPLES,
         (final - 200, final),
@@ -201,7 +201,7 @@ def test_recordings_resume_after_a_kill(ground: Ground, recorder: Recorder, tmp_
     path = tmp_path / "folder" / "rows.jsonl"
 
     def record(*seeds: int) -> Iterator[Recording]:
-        return (recorder.record("none", 9_000, s, partial(AttackCourse, ground, s)) for s in seeds)
+        return (recorder.record(REFERENCE, ground, seed) for seed in seeds)
 
     first, second = append_recordings(path, record(1, 2))
     assert first.seconds == tuple(sorted(first.seconds))
@@ -223,7 +223,7 @@ def test_calibration_adds_only_courses_of_the_same_kind() -> None:
     ours = [make_recording(1, 1_250)]
     traces = [make_recording(seed, 1_260).get_trace() for seed in (1, 2)]
     other = replace(traces[1], seed=3, samples=2 * SAMPLES)
-    joined = join_calibration(ours, SAMPLES, [*traces, other])
+    joined = join_calibration(ours, [*traces, other])
     assert [(r.seed, r.train_correct[-1]) for r in joined] == [(1, 1_250), (2, 1_260)]
 
 
@@ -290,9 +290,9 @@ def test_regression_recovers_a_line() -> None:
 def test_command_measures_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = tmp_path / "digits", tmp_path / "out"
     write_dataset_file(data, import_digits())
-    words = ["attacks", "--task", "digits", "--data", str(data), "--out", str(out), "--frozen", "9500"]
+    words = ["attacks", "--task", "digits", "--data", str(data), "--out", str(out), "--ground", "9500"]
     words += ["--courses", "2", "--only", "reference", "no polish", "--calibration", str(tmp_path / "none")]
     assert main(words) == 0
     assert "| no polish | 2 |" in capsys.readouterr().out
     assert {path.name for path in out.iterdir()} >= {"rows.jsonl", "attacks.csv", "table-9500.md"}
-    assert main([*words, "--frozen", "9123"]) == 1
+    assert main([*words, "--ground", "9123"]) == 1

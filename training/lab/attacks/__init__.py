@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 from training.data import TrainingData
@@ -37,7 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="few courses, at the lowest share alone")
     parser.add_argument("--courses", type=int, default=60, help="of each attack at each share")
     parser.add_argument("--calibration", type=Path, help="courses of the reference that are measured already")
-    parser.add_argument("--frozen", type=int, nargs="*", default=[], help="shares per 10,000, else all")
+    parser.add_argument(
+        "--ground",
+        type=_parse_ground,
+        nargs="*",
+        default=[],
+        metavar="FROZEN[:SAMPLES]",
+        help="shares per 10,000, the ladder's unless samples are given; all of the ladder's by default",
+    )
     parser.add_argument("--only", nargs="*", default=[], choices=list(BY_NAME), help="attacks to measure")
     parser.add_argument("--out", type=Path, default=Path("attacks"), help="folder of rows, table and picture")
 
@@ -59,11 +65,13 @@ def build_grounds(options: argparse.Namespace) -> list[Ground]:
     file = load_task_file(options.task)
     data = TrainingData.load(read_dataset_file(options.data), options.device)
     samples = {rung.frozen: file.recipe.get_plan(rung).samples for rung in file.rungs}
-    shares = options.frozen or sorted(samples)[: 1 if options.quick else None]
-    unknown = set(shares) - set(samples)
+    wanted = options.ground or [(frozen, None) for frozen in sorted(samples)[: 1 if options.quick else None]]
+    unknown = {frozen for frozen, given in wanted if given is None} - set(samples)
     if unknown:
         raise ValueError(f"the ladder has no rungs at {sorted(unknown)} per 10,000 frozen")
-    return [Ground(file.network, data, file.recipe, frozen, samples[frozen]) for frozen in shares]
+    return [
+        Ground(file.network, data, file.recipe, frozen, given or samples[frozen]) for frozen, given in wanted
+    ]
 
 
 def record_missing(path: Path, orders: Sequence[Order], data: TrainingData) -> None:
@@ -73,8 +81,12 @@ def record_missing(path: Path, orders: Sequence[Order], data: TrainingData) -> N
         raise ValueError(f"no exact back-end on {data.inputs.device}")
     origin = describe_origin(str(data.inputs.device), 1, "lab attacks")
     recorder = Recorder(data, compute_logits, origin.machine, origin.torch, origin.date)
-    known = {(r.attack, r.frozen, r.seed) for r in read_recordings(path)}
-    missing = [order for order in orders if (order[0].name, order[1].frozen, order[2]) not in known]
+    known = {(r.attack, r.frozen, r.reference_samples, r.seed) for r in read_recordings(path)}
+    missing = [
+        (attack, ground, seed)
+        for attack, ground, seed in orders
+        if (attack.name, ground.frozen, ground.samples, seed) not in known
+    ]
     for recording in append_recordings(path, _record_all(recorder, missing)):
         print(
             f"{recording.attack}, {recording.frozen / 100:g} % frozen, seed {recording.seed}:"
@@ -105,7 +117,12 @@ def _order(options: argparse.Namespace, grounds: Sequence[Ground]) -> Iterator[O
             yield from ((attack, ground, seed) for ground in grounds)
 
 
+def _parse_ground(text: str) -> tuple[int, int | None]:
+    frozen, _, samples = text.partition(":")
+    return int(frozen), int(samples) if samples else None
+
+
 def _record_all(recorder: Recorder, orders: Sequence[Order]) -> Iterator[Recording]:
     for attack, ground, seed in orders:
         attack.prepare(ground)
-        yield recorder.record(attack.name, ground.frozen, seed, partial(attack.build, ground, seed))
+        yield recorder.record(attack, ground, seed)

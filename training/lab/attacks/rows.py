@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -17,6 +17,7 @@ from typing import Any
 from training.course import Course
 from training.data import TrainingData
 from training.evaluator import ComputeLogits, count_right
+from training.lab.attacks.frame import Attack, Ground
 from training.lab.traces import NOT_COUNTED, Trace
 
 _COUNTED_FROM = 0.85
@@ -30,6 +31,8 @@ class Recording:
     attack: str
     frozen: int
     """Per 10,000."""
+    reference_samples: int
+    """Of the reference's course that this one is compared with."""
     seed: int
     """Nonce of the practice header, and seed of the course."""
     samples: int
@@ -73,12 +76,12 @@ class Recorder:
     torch: str
     date: str
 
-    def record(self, attack: str, frozen: int, seed: int, build: Callable[[], Course]) -> Recording:
+    def record(self, attack: Attack, ground: Ground, seed: int) -> Recording:
         """The whole course, what comes before it included, with exact counts where they may matter."""
         shown, spent, seconds = [], [], []
         counts, recounts = [], []
         used, mark = 0.0, time.process_time()
-        course = build()
+        course = attack.build(ground, seed)
         for checkpoint in course.follow():
             used += time.process_time() - mark
             shown.append(checkpoint.train_correct)
@@ -92,8 +95,9 @@ class Recorder:
             recounts.append(time.process_time() - mark)
             mark = time.process_time()
         return Recording(
-            attack,
-            frozen,
+            attack.name,
+            ground.frozen,
+            ground.samples,
             seed,
             course.samples,
             tuple(shown),
@@ -145,16 +149,15 @@ def even_out(recordings: Sequence[Recording]) -> list[Recording]:
     return [replace(r, seconds=tuple(seconds), recount_seconds=recount) for r in recordings]
 
 
-def join_calibration(
-    reference: Sequence[Recording], samples: int, traces: Iterable[Trace]
-) -> list[Recording]:
+def join_calibration(reference: Sequence[Recording], traces: Iterable[Trace]) -> list[Recording]:
     """The reference's recordings and the courses that calibration measured, in the recordings' seconds.
 
     The calibration's must be of the same recipe; on another kind of processor courses of one seed may differ.
     """
     known, model = {recording.seed: recording for recording in reference}, reference[0]
     for trace in traces:
-        if (trace.frozen, trace.samples, len(trace.shown)) != (model.frozen, samples, len(model.shown)):
+        kind = (model.frozen, model.reference_samples, len(model.shown))
+        if (trace.frozen, trace.samples, len(trace.shown)) != kind:
             continue
         known.setdefault(
             trace.seed,

@@ -69,7 +69,8 @@ def build_lines(
     ground: Ground, recordings: Sequence[Recording], calibration: Sequence[Trace]
 ) -> Iterator[Line]:
     """All prices at one share of frozen weights, target by target."""
-    mine = [recording for recording in recordings if recording.frozen == ground.frozen]
+    kind = (ground.frozen, ground.samples)
+    mine = [r for r in recordings if (r.frozen, r.reference_samples) == kind]
     cases = list(_collect_cases(ground, mine, calibration))
     count = len(ground.data.train)
     sizes = Sizes(count, (count + len(ground.data.eval)) * ground.network.multiply_accumulates)
@@ -103,7 +104,9 @@ def _collect_cases(
 ) -> Iterator[_Case]:
     """The reference first."""
     by_attack = {name: [r for r in recordings if r.attack == name] for name in BY_NAME}
-    reference = join_calibration(even_out(by_attack[REFERENCE.name]), ground.samples, calibration)
+    if not by_attack[REFERENCE.name]:
+        raise ValueError(f"the reference was not recorded at {ground.frozen} per 10,000 frozen")
+    reference = join_calibration(even_out(by_attack[REFERENCE.name]), calibration)
     yield _Case(REFERENCE.name, REFERENCE.meaning, reference, choose_as_reference, 0)
     for attack in TRAINED:
         if courses := by_attack[attack.name]:
