@@ -20,13 +20,19 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 
-SECONDS_PER_BLOCK = 60
+INTERVALS_PER_BLOCK = 3
 START_SECONDS = 180
 
 DirOption = Annotated[Path, typer.Option("--dir", help="The devnet's directory.")]
 NodesOption = Annotated[int | None, typer.Option(min=1, max=64, help="Number of nodes (3).")]
 MinersOption = Annotated[int | None, typer.Option(min=0, max=64, help="Number of miners (2).")]
-TaskOption = Annotated[str | None, typer.Option(help="What the miners train (digits).")]
+TaskOption = Annotated[
+    str | None, typer.Option(help="What the miners train: digits (the default), fashion-mnist or cifar10.")
+]
+SourceOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Where the dataset's files lie; without it they are downloaded."),
+]
 SeedOption = Annotated[str | None, typer.Option(help="Seed of every key (devnet).")]
 PortOption = Annotated[
     int | None,
@@ -41,6 +47,7 @@ def up_command(
     nodes: NodesOption = None,
     miners: MinersOption = None,
     task: TaskOption = None,
+    source: SourceOption = None,
     blocks: Annotated[
         int | None, typer.Option(min=1, help="Stop once every node has this height on one tip.")
     ] = None,
@@ -48,7 +55,8 @@ def up_command(
         float | None,
         typer.Option(
             min=1.0,
-            help=f"Seconds until --blocks must be reached ({START_SECONDS} and {SECONDS_PER_BLOCK} a block).",
+            help="Seconds until --blocks must be reached"
+            f" ({START_SECONDS} and {INTERVALS_PER_BLOCK} target intervals a block).",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -65,11 +73,10 @@ def up_command(
 
     from node.devnet.creation import DevnetOrder
 
-    order = DevnetOrder(nodes, miners, task, seed, base_port)
-    seconds = timeout or START_SECONDS + SECONDS_PER_BLOCK * (blocks or 0)
+    order = DevnetOrder(nodes, miners, task, seed, base_port, source)
     console = Console(stderr=as_json)
     with _failing_in_one_line():
-        report = _run(directory, order, (blocks, seconds) if blocks else None, console, as_json)
+        report = _run(directory, order, blocks, timeout, console, as_json)
     if report is not None and as_json:
         typer.echo(json.dumps(report, indent=2))
 
@@ -79,6 +86,7 @@ def init_command(
     nodes: NodesOption = None,
     miners: MinersOption = None,
     task: TaskOption = None,
+    source: SourceOption = None,
     directory: DirOption = DEFAULT_DIR,
     base_port: PortOption = None,
     seed: SeedOption = None,
@@ -93,7 +101,7 @@ def init_command(
     with _failing_in_one_line():
         prepare_devnet(
             _get_files(directory),
-            DevnetOrder(nodes, miners, task, seed, base_port),
+            DevnetOrder(nodes, miners, task, seed, base_port, source),
             lambda line: print_line(console, line),
         )
 
@@ -179,7 +187,8 @@ def _check_goal(blocks: int | None, timeout: float | None, as_json: bool) -> Non
 def _run(
     directory: Path,
     order: DevnetOrder,
-    goal: tuple[int, float] | None,
+    blocks: int | None,
+    timeout: float | None,
     console: Console,
     is_headless: bool,
 ) -> dict[str, Any] | None:
@@ -200,11 +209,13 @@ def _run(
         services = build_services(plan, files)
         scene = Scene(spec, services, plan.task)
         screen = LineScreen(console, scene) if is_headless else choose_screen(console, scene)
+        seconds = timeout or START_SECONDS + INTERVALS_PER_BLOCK * spec.params.target_interval * (blocks or 0)
+        goal = Goal(blocks, seconds) if blocks else None
         supervisor = Supervisor(files, spec, services, screen)
         reports: list[dict[str, Any]] = []
 
         async def supervise() -> None:
-            report = await supervisor.run(Goal(*goal) if goal else None)
+            report = await supervisor.run(goal)
             if report is not None:
                 reports.append(report)
 

@@ -19,19 +19,22 @@ from pathlib import Path
 
 from chain.spec_file import read_chain_spec, write_chain_spec
 from consensus.dataset import DatasetSpec
+from consensus.errors import RuleViolation
 from consensus.params import ChainParams, ChainSpec
 from consensus.task import Task
 from dataset_server.files import write_dataset_file
-from dataset_server.importers import get_digits_info, import_digits
 from dataset_server.store import DatasetStore
 from node.devnet.accounts import FUNDED_NAMES, build_key, write_wallets
+from node.devnet.datasets import read_task_dataset
 from node.devnet.errors import DevnetError
 from node.devnet.files import DevnetFiles
 from node.devnet.plan import DATASET, DevnetPlan, assign_ports, read_plan, write_plan
 from node.devnet.processes import build_environment, guarding
 from training.tasks import TASK_NAMES, load_task
 
-TARGET_INTERVAL_SECONDS = 20
+TARGET_INTERVAL_SECONDS = {"digits": 20}
+SLOW_TARGET_INTERVAL_SECONDS = 120
+"""Of tasks with tens of thousands of records."""
 HALVING_INTERVAL = 100_000
 INITIAL_REWARD = 50
 MATURITY = 5
@@ -60,6 +63,8 @@ class DevnetOrder:
     task: str | None = None
     seed: str | None = None
     base_port: int | None = None
+    source: Path | None = None
+    """Where the files of the dataset lie; read once, when the devnet is created."""
 
 
 def prepare_devnet(
@@ -73,7 +78,7 @@ def prepare_devnet(
     is_new = not files.chain.exists()
     plan = assign_ports(merge_order(None if is_new else read_plan(files), order))
     if is_new:
-        spec = create_devnet(files, plan, tell, measure or measure_rate_together)
+        spec = create_devnet(files, plan, order.source, tell, measure or measure_rate_together)
     else:
         spec = read_chain_spec(files.chain)
         tell(f"resuming the devnet in {files.root}")
@@ -104,17 +109,19 @@ def merge_order(kept: DevnetPlan | None, order: DevnetOrder) -> DevnetPlan:
     )
 
 
-def create_devnet(files: DevnetFiles, plan: DevnetPlan, tell: Tell, measure: MeasureRate) -> ChainSpec:
+def create_devnet(
+    files: DevnetFiles, plan: DevnetPlan, source: Path | None, tell: Tell, measure: MeasureRate
+) -> ChainSpec:
     """Everything that is made once. Raises DevnetError, OSError."""
     check_task_name(plan.task)
     move_leftovers(files, (DATASET, *plan.node_names, *plan.miner_names))
     tell(f"importing the dataset of task {plan.task}")
-    dataset = import_dataset(files, plan.task)
-    task = load_task(plan.task, dataset)
+    dataset = import_dataset(files, plan.task, source)
+    task = bind_task(plan.task, dataset)
     write_wallets(files, plan.seed, (*FUNDED_NAMES, *plan.miner_names))
     tell(f"measuring how fast {plan.miners} miners train together, {MEASURE_SECONDS:g} s")
     rate = measure(plan, files.get_dataset_file(plan.task))
-    difficulty = compute_initial_difficulty(task, rate)
+    difficulty = compute_initial_difficulty(task, rate, get_target_interval(plan.task))
     tell(f"{rate:,.0f} million multiply-accumulates a second: initial difficulty {difficulty:,}")
     spec = ChainSpec.build(build_params(plan, task, difficulty, int(time.time())), dataset)
     write_chain_spec(files.chain, spec)
@@ -138,20 +145,31 @@ def move_leftovers(files: DevnetFiles, names: Sequence[str]) -> None:
         path.rename(aside / path.name)
 
 
-def import_dataset(files: DevnetFiles, task: str) -> DatasetSpec:
-    """The task's dataset in the store to serve, and in one file beside it."""
-    if task != "digits":
-        raise DevnetError(f"the dataset of task {task!r} cannot be imported by the devnet")
-    encoded = import_digits()
+def import_dataset(files: DevnetFiles, task: str, source: Path | None) -> DatasetSpec:
+    """The task's dataset in the store to serve, and in one file beside it. Raises DevnetError, OSError."""
+    encoded, info = read_task_dataset(task, source)
     files.dataset_store.mkdir(parents=True, exist_ok=True)
-    DatasetStore(files.dataset_store).put(encoded.spec, encoded.train, encoded.eval, get_digits_info())
+    DatasetStore(files.dataset_store).put(encoded.spec, encoded.train, encoded.eval, info)
     write_dataset_file(files.get_dataset_file(task), encoded)
     return encoded.spec
 
 
-def compute_initial_difficulty(task: Task, rate: float) -> int:
+def bind_task(name: str, dataset: DatasetSpec) -> Task:
+    """The task on that dataset. Raises DevnetError where the ladder does not fit it."""
+    try:
+        return load_task(name, dataset)
+    except RuleViolation as error:
+        raise DevnetError(f"task {name} does not fit dataset {dataset.dataset_id.hex()}: {error}") from None
+
+
+def get_target_interval(task: str) -> int:
+    """Seconds between blocks: at least 20 evaluations of the dataset on a slow core (protocol §10)."""
+    return TARGET_INTERVAL_SECONDS.get(task, SLOW_TARGET_INTERVAL_SECONDS)
+
+
+def compute_initial_difficulty(task: Task, rate: float, target_interval: int) -> int:
     """The work of one target interval at `rate` million multiply-accumulates a second, within the ladder."""
-    return min(max(int(rate * TARGET_INTERVAL_SECONDS), task.rungs[0].work), task.rungs[-1].work)
+    return min(max(int(rate * target_interval), task.rungs[0].work), task.rungs[-1].work)
 
 
 def build_params(plan: DevnetPlan, task: Task, difficulty: int, genesis_seconds: int) -> ChainParams:
@@ -159,7 +177,7 @@ def build_params(plan: DevnetPlan, task: Task, difficulty: int, genesis_seconds:
     keys = sorted(build_key(plan.seed, name).public for name in FUNDED_NAMES)
     return ChainParams(
         name="devnet",
-        target_interval=TARGET_INTERVAL_SECONDS,
+        target_interval=get_target_interval(plan.task),
         halving_interval=HALVING_INTERVAL,
         initial_reward=INITIAL_REWARD,
         maturity=MATURITY,
@@ -176,7 +194,7 @@ def measure_rate_together(plan: DevnetPlan, dataset: Path) -> float:
     count = max(1, plan.miners)
     command = (
         *(sys.executable, "-P", "-m", "node", "miner", "bench", "--json", "--task", plan.task),
-        *("--data", str(dataset.resolve()), "--block-seconds", str(TARGET_INTERVAL_SECONDS * count)),
+        *("--data", str(dataset.resolve()), "--block-seconds", str(get_target_interval(plan.task) * count)),
         *("--seconds", str(MEASURE_SECONDS), "--threads", "1"),
     )
     token = secrets.token_hex(16)

@@ -164,9 +164,13 @@ def _try_targets(stretch: Stretch, allowances: Sequence[float], sizes: Sizes) ->
 
 
 def _choose_points(trials: Sequence[_Trial], count: int) -> Iterator[tuple[int, int]]:
-    """(target, successes) that the tail is fitted to: few, but enough to be counted."""
+    """(target, successes) that the tail is fitted to: few, but enough to be counted, or a twelfth of few."""
     for trial in trials:
-        if _MIN_SUCCESSES <= trial.successes <= max(_TAIL_SHARE * count, 2 * _MIN_SUCCESSES):
+        if (
+            min(_MIN_SUCCESSES, count // 12)
+            <= trial.successes
+            <= max(_TAIL_SHARE * count, 2 * _MIN_SUCCESSES)
+        ):
             yield trial.goal.train, trial.successes
 
 

@@ -12,11 +12,13 @@ from chain.keystore import open_keystore
 from chain.spec_file import read_chain_spec
 from consensus.params import ChainSpec
 from dataset_server.files import read_dataset_file
+from dataset_server.importers import import_digits
 from dataset_server.store import DatasetStore
 from node.devnet.accounts import FUNDED_NAMES, PASSWORD, build_key
 from node.devnet.creation import (
     FUNDS,
     DevnetOrder,
+    bind_task,
     compute_initial_difficulty,
     merge_order,
     prepare_devnet,
@@ -24,6 +26,7 @@ from node.devnet.creation import (
 from node.devnet.errors import DevnetError
 from node.devnet.files import DevnetFiles
 from node.devnet.plan import DevnetPlan, read_plan
+from tests.dataset_server.samples import write_fashion_mnist
 from tests.node.devnet.test_plan import PLAN
 
 
@@ -87,9 +90,9 @@ def test_the_initial_difficulty_is_an_interval_of_work_within_the_ladder(tmp_pat
     _, _, spec = create(tmp_path)
     rungs = spec.task.rungs
     between = (rungs[0].work + rungs[-1].work) // 2
-    assert compute_initial_difficulty(spec.task, 0.0) == rungs[0].work
-    assert compute_initial_difficulty(spec.task, 1e15) == rungs[-1].work
-    assert compute_initial_difficulty(spec.task, between / 20) == between
+    assert compute_initial_difficulty(spec.task, 0.0, 20) == rungs[0].work
+    assert compute_initial_difficulty(spec.task, 1e15, 20) == rungs[-1].work
+    assert compute_initial_difficulty(spec.task, between / 20, 20) == between
 
 
 def test_a_new_plan_has_the_defaults() -> None:
@@ -111,3 +114,33 @@ def test_rejects_a_change_of_what_fixes_the_chain(order: DevnetOrder) -> None:
 def test_rejects_an_unknown_task(tmp_path: Path) -> None:
     with pytest.raises(DevnetError, match="there is no task 'other'; tasks: digits"):
         create(tmp_path, DevnetOrder(task="other"))
+
+
+def test_rejects_a_source_for_embedded_images(tmp_path: Path) -> None:
+    with pytest.raises(DevnetError, match="task digits takes no --source"):
+        create(tmp_path, DevnetOrder(source=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("task", "line"), [("fashion-mnist", "train-labels-idx1-ubyte"), ("cifar10", "data_batch_1")]
+)
+def test_rejects_a_source_without_the_files(tmp_path: Path, task: str, line: str) -> None:
+    with pytest.raises(DevnetError, match=f"the dataset of task {task}: missing-file: .*{line}"):
+        create(tmp_path, DevnetOrder(task=task, source=tmp_path))
+    assert not DevnetFiles(tmp_path / "d").chain.exists()
+
+
+def test_creates_a_devnet_from_files(tmp_path: Path) -> None:
+    write_fashion_mnist(tmp_path / "source", 60_000, 10_000)
+    order = DevnetOrder(task="fashion-mnist", source=tmp_path / "source")
+    files, _, spec = create(tmp_path, order)
+    assert spec.task.dataset_id == spec.dataset.dataset_id
+    assert (spec.dataset.n_train, spec.dataset.n_eval) == (60_000, 10_000)
+    assert spec.params.target_interval == 120
+    assert spec.params.initial_difficulty == spec.task.rungs[0].work
+    assert DatasetStore(files.dataset_store).has(spec.dataset.dataset_id)
+
+
+def test_rejects_a_dataset_that_the_ladder_does_not_fit() -> None:
+    with pytest.raises(DevnetError, match="task digits does not fit dataset"):
+        bind_task("digits", replace(import_digits().spec, classes=11))
