@@ -40,6 +40,7 @@ VARIANTS = {
     "weights 0.08": replace(_BASE, weight_rate=0.08),
     "weights 0.16": replace(_BASE, weight_rate=0.16),
     "weights 0.08, start 0, logits 1": replace(_BASE, weight_rate=0.08, initial_scale=0.0, logit_scale=1.0),
+    "recipe of digits": replace(_BASE, weight_rate=0.4, normalisation_rate=0.04, beta1=0.5, beta2=0.9),
     "normalisation 0.04": replace(_BASE, normalisation_rate=0.04),
     "beta1 0.5": replace(_BASE, beta1=0.5),
     "beta2 0.999": replace(_BASE, beta2=0.999),
