@@ -45,10 +45,9 @@ class Ground:
         count = self.network.weight_count
         return derive_watermark(header, count, count * self.frozen // 10_000)
 
-    def build_plan(self, samples: int | None = None, parts: int | None = None) -> Plan:
-        """A plan that never gives up; length and checkpoints are the reference's unless said otherwise."""
-        parts = parts or self.recipe.plans[0].parts
-        return Plan(0, samples or self.samples, parts, ())
+    def build_plan(self, samples: int | None = None) -> Plan:
+        """A plan that never gives up, of the reference's length unless said otherwise."""
+        return Plan(0, samples or self.samples, self.recipe.plans[0].parts, ())
 
     def build_generator(self, seed: int) -> torch.Generator:
         """Of an attack's own draws, apart from those of the course with the same seed."""

@@ -8,7 +8,6 @@ from dataclasses import replace
 from training.course import Checkpoint, Course
 from training.lab.attacks.frame import Attack, AttackCourse, Ground
 
-_FINE_PARTS = 32
 _GENTLE = 0.3
 """Of the reference's rates, where a trained network is trained once more."""
 
@@ -65,11 +64,6 @@ ATTACKS = (
         "one long run",
         "goes on with a missed network at 0.3 of the rates, half as long, and polishes it again",
         ContinuedCourse,
-    ),
-    Attack(
-        "fine checkpoints",
-        "looks four times as often whether to give up",
-        lambda ground, seed: AttackCourse(ground, seed, plan=ground.build_plan(parts=_FINE_PARTS)),
     ),
     _change_polish(
         "no polish", "neither tunes nor searches the dense layers", {"tune_steps": 0, "sweeps": 0}

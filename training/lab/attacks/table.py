@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -156,8 +157,10 @@ def render_table(lines: Sequence[Line]) -> str:
 
 
 def render_price(price: Price, ratio: Ratio) -> str:
-    """The ratio with its interval; ~ where the shift told it."""
+    """The ratio with its interval, or its lower bound; ~ where the shift told it."""
     mark = "" if price.is_counted else "~ "
+    if math.isinf(ratio.high):
+        return f"{mark}> {min(ratio.low, _TOO_MUCH):.3g}"
     return f"{mark}**{_render(ratio.value)}** ({_render(ratio.low)} – {_render(ratio.high)})"
 
 
