@@ -57,16 +57,29 @@ class PreparedNetwork:
     @torch.no_grad()
     def compute_logits(self, pixels: Tensor) -> Tensor:
         """float64[n, classes] integer logits of uint8[n, c, h, w] pixels on the device."""
+        logits = torch.empty(len(pixels), len(self._bias), dtype=torch.float64, device=self._device)
         with _plain_float32():
-            tiles = torch.split(pixels, self._tile_records)
-            return torch.cat([self._classify(self._extract(tile)) for tile in tiles])
+            for tile, part in self._cut(pixels, logits):
+                part.copy_(self._classify(self._extract(tile)))
+        return logits
 
     @torch.no_grad()
     def compute_features(self, pixels: Tensor) -> Tensor:
         """float32[n, flat] integer activations behind the last convolution, in the order of the flatten."""
+        features = torch.empty(len(pixels), len(self._hidden.matrix), device=self._device)
         with _plain_float32():
-            tiles = torch.split(pixels, self._tile_records)
-            return torch.cat([self._extract(tile) for tile in tiles]).float()
+            for tile, part in self._cut(pixels, features):
+                part.copy_(self._extract(tile))
+        return features
+
+    def _cut(self, pixels: Tensor, results: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Tiles of the pixels, each with its part of the results.
+
+        Results that lay between the freed memory of two tiles would keep it from being used again.
+        """
+        return zip(
+            torch.split(pixels, self._tile_records), torch.split(results, self._tile_records), strict=True
+        )
 
     def _extract(self, pixels: Tensor) -> Tensor:
         """[n, flat] activations behind the last convolution, in the product's format."""

@@ -52,9 +52,7 @@ def run(options: argparse.Namespace) -> int:
         "A value is the median of n; in brackets the smallest and the largest. Seconds are of the wall clock;"
     )
     load = os.getloadavg()[0]
-    print(
-        f"{load:.1f} processes ran or waited to run in the last minute: above the cores, seconds are too long."
-    )
+    print(f"in the minute before {load:.1f} processes ran or waited: above the cores, they are long.")
     for name in options.sections:
         section = SECTIONS[name]
         print(f"\n{section.title}\n{_align(('', 'here', 'n', 'goal', 'met', 'GPU'))}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -75,22 +74,18 @@ def evaluate_alone(device: str, threads: str, records: str) -> None:
     network = draw_network(PAPER, 0)[2]
     pixels = torch.from_numpy(draw_pixels(PAPER, int(records))).to(device)
     compute_logits = _choose(device)
-    before = _get_used_bytes(device)
+    before, _ = _get_memory_bytes(device)
     compute_logits(network, pixels).cpu()
-    print(json.dumps([before, _get_peak_bytes(device)]))
+    print(json.dumps([before, _get_memory_bytes(device)[1]]))
 
 
-def _get_used_bytes(device: str) -> int:
+def _get_memory_bytes(device: str) -> tuple[int, int]:
+    """In use by this process now, and at its peak. (`ru_maxrss` would begin with the parent's.)"""
     if device != "cpu":
-        return torch.cuda.memory_allocated()
-    pages = Path("/proc/self/statm").read_text("ascii").split()[1]
-    return int(pages) * resource.getpagesize()
-
-
-def _get_peak_bytes(device: str) -> int:
-    if device != "cpu":
-        return torch.cuda.max_memory_allocated()
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text("ascii").splitlines())
+    now, peak = (1024 * int(fields[name].split()[0]) for name in ("VmRSS", "VmHWM"))
+    return now, peak
 
 
 def _measure_speed(compute_logits: ComputeLogits, options: argparse.Namespace) -> Iterator[Row]:
