@@ -91,7 +91,10 @@ def choose_allowances(stretch: Stretch, sizes: Sizes) -> tuple[float, ...]:
     """Allowances, as shares of the train split, that make the pilot's blocks cheapest over some targets.
 
     At each checkpoint they keep one share of the courses that ended best; the two shares are searched.
+    Without a pilot the plan's stay: it never gives up.
     """
+    if not stretch.pilot:
+        return stretch.plan.allowances
     finals = [trace.train_correct[-1] for trace in stretch.pilot]
     targets = [int(np.quantile(finals, quantile)) for quantile in _TUNING_QUANTILES]
 

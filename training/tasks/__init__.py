@@ -17,7 +17,7 @@ from consensus.task import Rung, Task, check_task
 from training.recipe import Plan, Polish, Recipe
 from training.tasks.default import DEFAULT_RECIPE
 
-TASK_NAMES = ("digits", "fashion-mnist")
+TASK_NAMES = ("digits", "fashion-mnist", "cifar10")
 
 
 @dataclass(frozen=True, slots=True)
