@@ -24,10 +24,11 @@ def draw(path: Path, lines: Sequence[Line]) -> bool:
     from matplotlib import pyplot
 
     shares = list(dict.fromkeys(line.frozen for line in lines))
+    names = list(dict.fromkeys(line.attack for line in lines))
     size = (4 + 4 * len(shares), 8)
     figure, panels = pyplot.subplots(1, len(shares), figsize=size, sharey=True, squeeze=False)
     for panel, frozen in zip(panels[0], shares, strict=True):
-        _draw_panel(panel, [line for line in lines if line.frozen == frozen], frozen)
+        _draw_panel(panel, [line for line in lines if line.frozen == frozen], names, frozen)
     panels[0][0].legend(loc="lower right", fontsize=8)
     figure.suptitle("Cost to a solution over the reference miner's, 95 % interval; left of 1: cheaper")
     figure.tight_layout()
@@ -36,8 +37,7 @@ def draw(path: Path, lines: Sequence[Line]) -> bool:
     return True
 
 
-def _draw_panel(panel: Any, lines: Sequence[Line], frozen: int) -> None:
-    names = list(dict.fromkeys(line.attack for line in lines))
+def _draw_panel(panel: Any, lines: Sequence[Line], names: Sequence[str], frozen: int) -> None:
     for shift, colour, probability in zip((0.15, -0.15), _COLOURS, _SHOWN, strict=True):
         label = f"target that {probability:.0%} of courses meet"
         for line in (line for line in lines if line.probability == probability):

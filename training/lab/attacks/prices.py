@@ -124,14 +124,23 @@ def attempt_all(
 
 
 def compute_shift(attack: Sequence[Recording], reference: Sequence[Recording]) -> Shift:
-    """From the headers that both met; without bound for fewer than three."""
+    """On the headers that both met or of the two means, whichever is surer; no bound for fewer than three."""
     finals = {recording.seed: recording.train_correct[-1] for recording in reference}
+    ends = np.array([recording.train_correct[-1] for recording in attack], np.float64)
     pairs = [(r.train_correct[-1], finals[r.seed]) for r in attack if r.seed in finals]
     differences = np.array([one - other for one, other in pairs], np.float64)
+    every = np.array(list(finals.values()), np.float64)
+    free = Shift(float(ends.mean() - every.mean()), math.hypot(_bound(ends), _bound(every)))
     if len(differences) < 3:
-        return Shift(float(differences.mean()) if pairs else 0.0, math.inf)
-    error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
-    return Shift(float(differences.mean()), _compute_student(len(differences) - 1) * error)
+        return free
+    return min(Shift(float(differences.mean()), _bound(differences)), free, key=lambda shift: shift.error)
+
+
+def _bound(values: npt.NDArray[np.float64]) -> float:
+    """Half of the 95 % interval of their mean."""
+    if len(values) < 3:
+        return math.inf
+    return _compute_student(len(values) - 1) * float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
 def _compute_student(freedom: int) -> float:
