@@ -94,4 +94,4 @@ def test_floor_is_unknown_where_too_few_meet_the_target() -> None:
 
 def test_rejects_a_gap_in_the_ladder() -> None:
     with pytest.raises(ValueError, match="more than twice"):
-        build_ladder([_make_stretch(9_900, 1_210, 1.2)], SIZES)
+        build_ladder([_make_stretch(9_900, 1_210, 1.6)], SIZES)
