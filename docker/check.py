@@ -73,6 +73,8 @@ def report(chains: dict[str, Any]) -> None:
     for name, chain in chains.items():
         say(f"{name}: height {chain['height']}, tip {chain['tip']}, chain work {chain['chain_work']}")
     for block in (get(f"{NODES['node1']}/v1/blocks") or {"items": []})["items"]:
+        if block["height"] == 0:
+            continue  # genesis has no network
         counts = f"{block['train_correct']} train and {block['eval_correct']} eval records right"
         say(f"block {block['height']} {block['id'][:12]} by {block['miner'][:12]}: {counts}")
     say(f"node1 runs as {read(*compose_command('exec', '-T', 'node1', 'id'))}")
