@@ -80,10 +80,11 @@ def describe_origin(device: str, threads: int, command: str) -> Origin:
     """This machine, now."""
     name = torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"
     date = datetime.now(UTC).date().isoformat()
-    return Origin(name, _describe_processor(), threads, torch.__version__, date, command)
+    return Origin(name, describe_processor(), threads, torch.__version__, date, command)
 
 
-def _describe_processor() -> str:
+def describe_processor() -> str:
+    """This machine's processor, its cores and architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:

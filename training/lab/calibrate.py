@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -25,6 +24,7 @@ from consensus.network import NetworkSpec
 from training.data import TrainingData
 from training.dataset_file import read_dataset_file
 from training.evaluator import choose_compute_logits
+from training.lab.bench_rows import describe_processor
 from training.lab.check import check_ladder
 from training.lab.ladder import MeasuredRung, Sizes, Stretch, build_ladder
 from training.lab.page import render_page
@@ -166,22 +166,13 @@ def _describe(options: argparse.Namespace) -> dict[str, Any]:
         "provisional": False,
         "command": f"freezenet lab calibrate {words}",
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": _describe_processor(),
+        "machine": describe_processor(),
         "device": str(options.device),
         "threads": options.threads,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "pilot_courses": options.pilot,
     }
-
-
-def _describe_processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {platform.machine()}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -87,6 +87,21 @@ def test_rows_become_a_task_file(file: Path, tmp_path: Path, digits: Dataset) ->
     assert page.read_text().count("\n| 95 % |") == 1 + len(task_file.rungs)
 
 
+def test_shipped_ladder_is_what_its_rows_say(file: Path, tmp_path: Path) -> None:
+    """The command that the task file names, on the rows of the repository, writes the task file."""
+    measured = load_task_file("digits").measured
+    words = measured["command"].split()[2:]
+    rows = Path(__file__).parents[3] / words[-1]
+    out = tmp_path / "task.json"
+    outputs = ["--out", str(out), "--page", str(tmp_path / "task.md")]
+    assert main([*words[:-1], str(rows), "--data", str(file), *outputs]) == 0
+    written, shipped = decode_task_file(json.loads(out.read_text())), load_task_file("digits")
+    assert (written.rungs, written.recipe) == (shipped.rungs, shipped.recipe)
+    # Their intervals come from floats that processors may round apart.
+    counts = [[(m.attempts, m.successes) for m in task.measurements] for task in (written, shipped)]
+    assert counts[0] == counts[1]
+
+
 def test_rate_is_measured_on_real_attempts(digits: Dataset, digits_data: TrainingData) -> None:
     task, recipe = load_task("digits", digits.spec), load_recipe("digits")
     assert measure_rate(task, digits_data, recipe, task.rungs[-1], seconds=0.5) > 0
