@@ -159,10 +159,14 @@ def main() -> None:
         torch.cuda.set_device(device)
     torch.set_num_threads(options.threads)
     dist.init_process_group("nccl" if is_cuda else "gloo", timeout=_PATIENCE)
-    try:
-        _attempt_all(options, device)
-    finally:
-        dist.destroy_process_group()
+    _attempt_all(options, device)
+    leave_group()
+
+
+def leave_group() -> None:
+    """Takes the default group down once every process is done: one that goes early aborts the others."""
+    dist.barrier()
+    dist.destroy_process_group()
 
 
 def _attempt_all(options: argparse.Namespace, device: torch.device) -> None:

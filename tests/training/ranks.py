@@ -20,7 +20,7 @@ from tests.training.samples import NETWORK, build_recipe, build_task, build_wate
 from training.data import TrainingData
 from training.dataset_file import read_dataset_file
 from training.optimise import train
-from training.parallel import ParallelAttempt, ProcessRanks
+from training.parallel import ParallelAttempt, ProcessRanks, leave_group
 from training.rate import build_practice_header
 from training.twin import Twin
 
@@ -40,7 +40,7 @@ def main(folder: Path, file: Path) -> None:
         attempt.follow()
     else:
         (folder / "block.json").write_text(json.dumps(_mine(attempt)))
-    dist.destroy_process_group()
+    leave_group()
 
 
 def _train_together(data: TrainingData) -> str:

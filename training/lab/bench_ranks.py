@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from training.lab.bench_steps import PAPER, Ground
-from training.parallel import ProcessRanks
+from training.parallel import ProcessRanks, leave_group
 
 _STEPS = 3
 
@@ -33,7 +33,7 @@ def main(kind: str, batch: int, turns: int) -> None:
         pairs += [[batch / value for value in seconds]] if turn and dist.get_rank() == 0 else []
     if pairs:
         print(json.dumps(pairs), flush=True)
-    dist.destroy_process_group()
+    leave_group()
 
 
 if __name__ == "__main__":
