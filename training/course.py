@@ -75,7 +75,7 @@ class Course:
         self.samples = 0
         self.multiply_accumulates = 0
         self._generator = torch.Generator().manual_seed(seed)
-        self._twin = Twin(spec, watermark, self._generator, recipe.gain, data.inputs.device)
+        self._twin = Twin(spec, watermark, self._generator, recipe.gain, recipe.shift, data.inputs.device)
         self._spec, self._data, self._recipe, self._plan = spec, data, recipe, plan
         self._poll, self._ranks = poll, ranks
         self._recent: deque[Tensor] = deque(maxlen=_WINDOW_STEPS)

@@ -70,16 +70,17 @@ class Head:
         self._multipliers = torch.from_numpy(network.multipliers[-1].astype(np.float64)).to(device)
         self._offsets = torch.from_numpy(network.offsets[-1].astype(np.float64)).to(device)
         self._bias = torch.from_numpy(network.bias.astype(np.float32)).to(device)
-        self._sums = features @ weights[hidden.start : hidden.stop].view(hidden.shape).T
-        self._hidden = _activate(self._sums, self._multipliers, self._offsets)
-        self._logits = self._hidden @ self._last.T + self._bias
-        self._barred = torch.zeros_like(self._logits).scatter_(1, labels[:, None], _BARRED)
+        # Records lie last everywhere: what is asked of each, over units or classes, then runs along memory.
+        self._sums = (features @ weights[hidden.start : hidden.stop].view(hidden.shape).T).T.contiguous()
+        self._hidden = _activate(self._sums, self._multipliers[:, None], self._offsets[:, None])
+        self._logits = self._last @ self._hidden + self._bias[:, None]
+        self._barred = torch.zeros_like(self._logits).scatter_(0, labels[None], _BARRED)
         self._score = -1.0
 
     @property
     def train_correct(self) -> int:
         """Records whose class is their label."""
-        return int((self._logits.argmax(1) == self._labels).sum())
+        return int((self._logits.argmax(0) == self._labels).sum())
 
     def sweep(self, polish: Polish, width: float, generator: torch.Generator) -> Iterator[int]:
         """One pass of proposals, scaled by `width`, over units, biases and free weights of the last layer.
@@ -111,24 +112,24 @@ class Head:
 
     def _improve_unit(self, unit: int, polish: Polish, width: float, generator: torch.Generator) -> None:
         """Proposals for one hidden unit's M, about the mean of its sums, and B."""
-        sums = self._sums[:, unit, None].double()
+        sums = self._sums[unit].double()
         factors = self._draw(polish.proposals, 0.3 * width, generator).exp()
         steps = self._draw(polish.proposals, 15 * width, generator) * _FOLD
         multipliers = (self._multipliers[unit] * factors).round().clamp(0, MULTIPLIER_LIMIT - 1)
         kept = (self._multipliers[unit] - multipliers) * sums.mean()
         offsets = (self._offsets[unit] + kept + steps).round().clamp(-OFFSET_BOUND, OFFSET_BOUND)
-        hidden = _activate(sums, multipliers, offsets)
-        changes = (hidden - self._hidden[:, unit, None]).T[:, :, None] * self._last[:, unit]
-        best = self._accept(self._logits + changes, polish)
+        hidden = _activate(sums, multipliers[:, None], offsets[:, None])
+        changes = (hidden - self._hidden[unit])[:, None]
+        best = self._accept(torch.addcmul(self._logits, changes, self._last[:, unit, None]), polish)
         if best is not None:
             self._multipliers[unit], self._offsets[unit] = multipliers[best], offsets[best]
-            self._hidden[:, unit] = hidden[:, best]
+            self._hidden[unit] = hidden[best]
 
     def _improve_bias(self, label: int, polish: Polish, width: float, generator: torch.Generator) -> None:
         steps = self._draw(polish.proposals, 3000 * width, generator).float()
         biases = (self._bias[label] + steps).round().clamp(-_SEARCH_BIAS_BOUND, _SEARCH_BIAS_BOUND)
         logits = self._logits.repeat(polish.proposals, 1, 1)
-        logits[:, :, label] += (biases - self._bias[label])[:, None]
+        logits[:, label] += (biases - self._bias[label])[:, None]
         best = self._accept(logits, polish)
         if best is not None:
             self._bias[label] = biases[best]
@@ -137,13 +138,13 @@ class Head:
         levels = torch.randint(-LEVELS, LEVELS + 1, (polish.proposals,), generator=generator)
         weights = levels.to(self._last)
         logits = self._logits.repeat(polish.proposals, 1, 1)
-        logits[:, :, label] += (weights - self._last[label, unit])[:, None] * self._hidden[:, unit]
+        logits[:, label] += (weights - self._last[label, unit])[:, None] * self._hidden[unit]
         best = self._accept(logits, polish)
         if best is not None:
             self._last[label, unit] = weights[best]
 
     def _accept(self, logits: Tensor, polish: Polish) -> int | None:
-        """Takes over the best of float32[proposals, n, classes] if it beats what there is, and says which."""
+        """Takes over the best of float32[proposals, classes, n] if it beats what there is, and says which."""
         scores = self._compute_scores(logits, polish)
         best = int(scores.argmax())
         if scores[best] <= self._score:
@@ -153,8 +154,8 @@ class Head:
 
     def _compute_scores(self, logits: Tensor, polish: Polish) -> Tensor:
         """float32[proposals]: records right, those near the boundary in part, so that small steps show."""
-        own = logits.gather(2, self._labels.expand(len(logits), -1)[:, :, None]).squeeze(2)
-        margins = own - (logits + self._barred).amax(2)
+        own = logits.gather(1, self._labels.expand(len(logits), 1, -1)).squeeze(1)
+        margins = own - (logits + self._barred).amax(1)
         return torch.sigmoid(margins / (polish.softness * LEVELS**2)).sum(1)
 
     def _draw(self, count: int, width: float, generator: torch.Generator) -> Tensor:

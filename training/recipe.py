@@ -62,6 +62,8 @@ class Recipe:
     label_smoothing: float
     gain: float
     """First gain of every normalisation: activations saturate at 1."""
+    shift: float
+    """First shift of every normalisation: at 0 half of all activations begin where no gradient passes."""
     logit_scale: float
     """Factor of the twin's logits in the loss."""
     polish: Polish

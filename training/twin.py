@@ -43,6 +43,7 @@ class Twin(nn.Module):
         watermark: Watermark,
         generator: torch.Generator,
         gain: float,
+        shift: float,
         device: str | torch.device = "cpu",
     ) -> None:
         super().__init__()
@@ -56,7 +57,7 @@ class Twin(nn.Module):
         self.free = nn.Parameter(_draw_grid(len(free_indices), generator))
         self.bias = nn.Parameter(torch.zeros(spec.classes))
         self.gains = nn.ParameterList(torch.full((n,), gain) for n in spec.normalised_outputs)
-        self.shifts = nn.ParameterList(torch.zeros(n) for n in spec.normalised_outputs)
+        self.shifts = nn.ParameterList(torch.full((n,), shift) for n in spec.normalised_outputs)
         self.to(device)
         self.means = [torch.zeros(n, device=device) for n in spec.normalised_outputs]
         self.variances = [torch.ones(n, device=device) for n in spec.normalised_outputs]

@@ -45,7 +45,7 @@ def main(folder: Path, file: Path) -> None:
 
 def _train_together(data: TrainingData) -> str:
     recipe, generator = build_recipe(1_280), torch.Generator().manual_seed(3)
-    twin = Twin(NETWORK, build_watermark(9_500), generator, recipe.gain)
+    twin = Twin(NETWORK, build_watermark(9_500), generator, recipe.gain, recipe.shift)
     right = [int(value) for value in train(twin, data, recipe, 1_280, generator, ProcessRanks())]
     return f"{right} {_hash(twin.export())}"
 

@@ -15,7 +15,7 @@ from training.twin import Twin
 
 def _build_twin(nonce: int) -> Twin:
     generator = torch.Generator().manual_seed(nonce)
-    return Twin(NETWORK, build_watermark(9_500, nonce), generator, gain=0.15)
+    return Twin(NETWORK, build_watermark(9_500, nonce), generator, gain=0.15, shift=0.0)
 
 
 def _compute_gradient(compute: ComputeLoss, twin: Twin, data: TrainingData, recipe: Recipe) -> Tensor:

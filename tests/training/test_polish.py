@@ -23,7 +23,7 @@ RECIPE = build_recipe(1_297)
 @pytest.fixture(scope="module", params=[9_000, 9_900])
 def twin(request: pytest.FixtureRequest, digits_data: TrainingData) -> Twin:
     generator = torch.Generator().manual_seed(3)
-    network = Twin(NETWORK, build_watermark(request.param), generator, RECIPE.gain)
+    network = Twin(NETWORK, build_watermark(request.param), generator, RECIPE.gain, RECIPE.shift)
     for _ in train(network, digits_data, RECIPE, 1_297, generator):
         pass
     return network.eval()

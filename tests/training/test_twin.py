@@ -28,7 +28,7 @@ from training.twin import Twin
 
 def _build_twin(frozen: int, seed: int = 0) -> Twin:
     generator = torch.Generator().manual_seed(seed)
-    return Twin(NETWORK, build_watermark(frozen, seed), generator, gain=0.15)
+    return Twin(NETWORK, build_watermark(frozen, seed), generator, gain=0.15, shift=0.0)
 
 
 def _train(data: TrainingData, frozen: int, samples: int, seed: int = 0) -> Twin:
@@ -155,7 +155,7 @@ def test_export_stays_within_the_bounds_of_a_solution() -> None:
 )
 def test_other_shapes_export_what_they_predict(spec: NetworkSpec) -> None:
     watermark = derive_watermark(bytes(190), spec.weight_count, spec.weight_count // 2)
-    twin = Twin(spec, watermark, torch.Generator().manual_seed(0), gain=0.15)
+    twin = Twin(spec, watermark, torch.Generator().manual_seed(0), gain=0.15, shift=0.0)
     pixels = np.random.default_rng(0).integers(0, 256, (64, spec.c, spec.h, spec.w), dtype=np.uint8)
     inputs = torch.from_numpy((pixels >> 1).astype(np.float32) / 127)
     with torch.no_grad():

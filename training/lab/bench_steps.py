@@ -65,7 +65,7 @@ class Ground:
         count = weights * self.frozen // 10_000 if kind is Twin else 0
         generator = torch.Generator().manual_seed(0)
         recipe = replace(load_recipe("digits"), batch=self.batch)
-        twin = kind(self.network, _mark(weights, count), generator, recipe.gain, self.device)
+        twin = kind(self.network, _mark(weights, count), generator, recipe.gain, recipe.shift, self.device)
         data = draw_data(self.network, self.device)
         stream = train(twin, data, recipe, _ENDLESS_SAMPLES, generator, ranks)
         return lambda: next(stream)

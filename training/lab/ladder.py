@@ -6,7 +6,7 @@ Arithmetic on samples of training.lab.traces; trains nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import fmean
@@ -28,9 +28,8 @@ _MIN_FLOOR_ATTEMPTS = 60
 _MIN_SUCCESSES = 15
 _TAIL_SHARE = 0.25
 """The tail is fitted to targets that at most this share of the courses meets, or 30 where there are few."""
-_LEAST_PROBABILITY = 1e-4
-_LEAST_PROBABILITY_BELOW = 0.25
-"""Where a stretch hands over to the next one: the lottery is played on the last."""
+_LEAST_PROBABILITY = 1e-5
+"""Of the last stretch's fitted tail; a stretch below it is left where too few courses meet a target."""
 _STEP = 1.05
 """A rung costs at least this much more than the one below: closer ones could not be told apart."""
 
@@ -70,18 +69,27 @@ def build_ladder(
 ) -> tuple[tuple[Plan, ...], tuple[MeasuredRung, ...]]:
     """The plans and the rungs of all stretches, each beginning where the one before it ends.
 
-    Raises ValueError if a rung would cost more than twice the one below.
+    A stretch ends where its targets do, where too few of its courses meet them, or where the next one, at the
+    same share, meets the same target for less. Raises ValueError if a rung would cost more than twice the one
+    below, or a stretch has none.
     """
+    allowances = [choose_allowances(stretch, sizes) for stretch in stretches]
+    sides = [
+        list(_measure(stretch, chosen, sizes, is_last=stretch is stretches[-1]))
+        for stretch, chosen in zip(stretches, allowances, strict=True)
+    ]
     plans: list[Plan] = []
     ladder: list[MeasuredRung] = []
     for number, stretch in enumerate(stretches):
-        allowances = choose_allowances(stretch, sizes)
-        is_last = number == len(stretches) - 1
+        after = sides[number + 1] if number + 1 < len(sides) else []
         below = ladder[-1].rung.work if ladder else 0
-        rungs = list(_climb(stretch, allowances, sizes, below, is_last))
-        plans.append(
-            replace(stretch.plan, allowances=allowances, min_work=rungs[0].rung.work if ladder else 0)
-        )
+        rungs = list(_climb(_leave(sides[number], after), below))
+        if not rungs:
+            raise ValueError(
+                f"no rung at {stretch.frozen} per 10,000 with {stretch.plan.samples} samples above {below}"
+            )
+        plan = replace(stretch.plan, allowances=allowances[number])
+        plans.append(replace(plan, min_work=rungs[0].rung.work if ladder else 0))
         ladder += rungs
     _check_steps(ladder)
     return tuple(plans), tuple(ladder)
@@ -116,27 +124,41 @@ def compute_floor(traces: Sequence[Trace], target: int) -> int | None:
     return int(np.quantile(met, _FLOOR_SHARE, method="lower"))
 
 
-def _climb(
-    stretch: Stretch, allowances: Sequence[float], sizes: Sizes, below: int, is_last: bool
+def _measure(
+    stretch: Stretch, allowances: Sequence[float], sizes: Sizes, is_last: bool
 ) -> Iterator[MeasuredRung]:
-    """The stretch's rungs above the work `below`; those of the last one go on into the fitted tail."""
+    """Every target that enough courses meet; on the last stretch those of the fitted tail too."""
     trials = list(_try_targets(stretch, allowances, sizes))
     count = len(stretch.traces)
     tail = fit_tail(list(_choose_points(trials, count)), count) if is_last else None
     for trial in trials:
-        probability = trial.successes / count
-        if tail is None and probability < _LEAST_PROBABILITY_BELOW:
+        probability, is_fitted = trial.successes / count, trial.successes < _MIN_SUCCESSES
+        if is_fitted and tail is None:
             return
-        is_fitted = tail is not None and trial.successes < _MIN_SUCCESSES
-        if tail is not None and is_fitted:
+        if is_fitted and tail is not None:
             probability = compute_tail(trial.goal.train, *tail)
             if probability < _LEAST_PROBABILITY:
                 return
         measurement = _describe_trial(trial, probability, is_fitted)
         work = round(measurement.multiply_accumulates / probability)
-        if work >= max(MIN_WORK, math.ceil(below * _STEP)):
-            yield MeasuredRung(Rung(stretch.frozen, trial.goal.train, trial.goal.eval, work), measurement)
-            below = work
+        yield MeasuredRung(Rung(stretch.frozen, trial.goal.train, trial.goal.eval, work), measurement)
+
+
+def _leave(rungs: Sequence[MeasuredRung], after: Sequence[MeasuredRung]) -> Iterator[MeasuredRung]:
+    """The rungs below the first whose target the next stretch, at the same share, meets for less."""
+    works = {(step.rung.frozen, step.rung.min_train_correct): step.rung.work for step in after}
+    for step in rungs:
+        if works.get((step.rung.frozen, step.rung.min_train_correct), math.inf) <= step.rung.work:
+            return
+        yield step
+
+
+def _climb(rungs: Iterable[MeasuredRung], below: int) -> Iterator[MeasuredRung]:
+    """Those that cost enough more than the one below, the first of them than the work `below`."""
+    for step in rungs:
+        if step.rung.work >= max(MIN_WORK, math.ceil(below * _STEP)):
+            yield step
+            below = step.rung.work
 
 
 @dataclass(frozen=True, slots=True)

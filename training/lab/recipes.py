@@ -54,12 +54,14 @@ VARIANTS = {
     "no smoothing": replace(_BASE, label_smoothing=0.0),
     "smoothing 0.2": replace(_BASE, label_smoothing=0.2),
     "gain 0.5": replace(_BASE, gain=0.5),
+    "gain 0.25, shift 0.4": replace(_BASE, gain=0.25, shift=0.4),
+    "weights 0.08, gain 0.25, shift 0.4": replace(_BASE, weight_rate=0.08, gain=0.25, shift=0.4),
     "logits 1": replace(_BASE, logit_scale=1.0),
     "start 0": replace(_BASE, initial_scale=0.0),
     "start 0.3": replace(_BASE, initial_scale=0.3),
     "flip": replace(_BASE, flip=True),
-    "shift 2": replace(_BASE, shift=2),
-    "flip, shift 2": replace(_BASE, flip=True, shift=2),
+    "moved 2": replace(_BASE, reach=2),
+    "flip, moved 2": replace(_BASE, flip=True, reach=2),
     "muon 0.02": replace(_BASE, optimiser="muon", weight_rate=0.02),
     "muon 0.05": replace(_BASE, optimiser="muon", weight_rate=0.05),
     "muon 0.01": replace(_MUON, weight_rate=0.01),
@@ -135,7 +137,7 @@ class Search:
         header = encode_header(build_practice_header(seed))
         watermark = derive_watermark(header, spec.weight_count, spec.weight_count * options.frozen // 10_000)
         generator, variant = torch.Generator().manual_seed(seed), VARIANTS[name]
-        twin = Twin(spec, watermark, generator, variant.gain, options.device)
+        twin = Twin(spec, watermark, generator, variant.gain, variant.shift, options.device)
         started = time.perf_counter()
         stream = train_variant(twin, data, variant, options.samples, generator)
         last = torch.stack(list(deque(stream, maxlen=_WINDOW_STEPS)))

@@ -40,11 +40,13 @@ class Variant:
     """How they fall: linear, cosine, or flat (no fall)."""
     label_smoothing: float = 0.1
     gain: float = 0.15
+    """First gain of every normalisation, and its first shift:"""
+    shift: float = 0.0
     logit_scale: float = 2.0
     initial_scale: float = 1.0
     """Of the first free weights, uniform on ± this."""
     flip: bool = False
-    shift: int = 0
+    reach: int = 0
     """Pixels by which a record is moved at most, each way."""
     averaging: float = 0.0
     """Decay of a running average of all parameters that is tested instead of them; 0 for none."""
@@ -110,8 +112,8 @@ def _augment(inputs: Tensor, variant: Variant, generator: torch.Generator) -> Te
     if variant.flip:
         is_flipped = (torch.rand(count, generator=generator) < 0.5).to(inputs.device)
         inputs = torch.where(is_flipped[:, None, None, None], inputs.flip(3), inputs)
-    if variant.shift:
-        reach = variant.shift
+    if variant.reach:
+        reach = variant.reach
         moves = torch.randint(0, 2 * reach + 1, (2, count, 1), generator=generator).to(inputs.device)
         padded = F.pad(inputs, (reach,) * 4).permute(0, 2, 3, 1)
         rows = torch.arange(height, device=inputs.device) + moves[0]

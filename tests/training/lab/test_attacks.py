@@ -148,7 +148,7 @@ def test_narrow_network_predicts_inside_the_whole_one(ground: Ground) -> None:
 
 def test_robust_twin_sees_another_watermark_every_time(ground: Ground) -> None:
     plain = build_open_twin(ground, 1)
-    twin = RobustTwin(NETWORK, plain.watermark, ground.build_generator(1), 0.15)
+    twin = RobustTwin(NETWORK, plain.watermark, ground.build_generator(1), 0.15, 0.0)
     twin.frozen_share, twin.draws = 0.9, ground.build_generator(2)
     first, second = twin.compute_weights(), twin.compute_weights()
     grid = (twin.free.detach() * 127).round() / 127

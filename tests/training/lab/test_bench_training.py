@@ -21,7 +21,7 @@ from training.twin import Twin
 def test_unmarked_and_plain_weights_are_the_free_ones() -> None:
     nothing = build_watermark(0)
     generator = torch.Generator().manual_seed(0)
-    plain, unmarked = (kind(NETWORK, nothing, generator, 0.15) for kind in (Plain, Unmarked))
+    plain, unmarked = (kind(NETWORK, nothing, generator, 0.15, 0.0) for kind in (Plain, Unmarked))
     assert plain.compute_weights() is plain.free
     assert torch.allclose(unmarked.compute_weights(), unmarked.free)
     values = torch.tensor([-1.0, 0.001, 1.5])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from statistics import NormalDist
 
@@ -61,7 +62,8 @@ def test_only_rare_successes_are_fitted_and_the_fit_is_right(ladder: tuple[Measu
     assert max(step.measurement.successes for step in fitted) < 15
     for step in fitted:
         truth = 1 - NormalDist(1_210, 15).cdf(step.rung.min_train_correct - 0.5)
-        assert 0.2 < step.measurement.probability / truth < 3
+        trust = 3 if truth > 1e-4 else 10
+        assert 1 / trust < step.measurement.probability / truth < trust
 
 
 def test_plans_begin_where_their_stretch_begins(
@@ -95,3 +97,29 @@ def test_floor_is_unknown_where_too_few_meet_the_target() -> None:
 def test_rejects_a_gap_in_the_ladder() -> None:
     with pytest.raises(ValueError, match="more than twice"):
         build_ladder([_make_stretch(9_900, 1_210, 1.6)], SIZES)
+
+
+def test_longer_courses_take_over_where_they_are_cheaper() -> None:
+    """At one share: twice the cost, but what lies in the tail of the short ones is in reach."""
+    short, long = _make_stretch(9_900, 1_210, 15), _make_stretch(9_900, 1_230, 15)
+    twice = [
+        replace(t, samples=2 * t.samples, multiply_accumulates=tuple(2 * m for m in t.multiply_accumulates))
+        for t in long.traces
+    ]
+    pilot = tuple(twice[:100])
+    long = replace(
+        long, plan=replace(long.plan, samples=2 * long.plan.samples), pilot=pilot, traces=tuple(twice[100:])
+    )
+    plans, ladder = build_ladder([short, long], SIZES)
+    alone = [step.rung for step in build_ladder([short], SIZES)[1]]
+    below = [step.rung for step in ladder if step.rung.work < plans[1].min_work]
+    above = [step.rung for step in ladder if step.rung.work >= plans[1].min_work]
+    assert below == alone[: len(below)]
+    works = {rung.min_train_correct: rung.work for rung in alone}
+    assert above[0].min_train_correct > below[-1].min_train_correct
+    assert all(rung.work < works[rung.min_train_correct] for rung in above if rung.min_train_correct in works)
+
+
+def test_rejects_a_stretch_that_adds_nothing() -> None:
+    with pytest.raises(ValueError, match="no rung"):
+        build_ladder([STRETCHES[1], _make_stretch(9_950, 1_296, 1), STRETCHES[1]], SIZES)

@@ -49,12 +49,12 @@ def test_rows_are_written_once_and_read_back(tmp_path: Path, capsys: pytest.Capt
     [
         VARIANTS["muon 0.02"],
         VARIANTS["sgd 10"],
-        Variant(flip=True, shift=1, averaging=0.9, schedule="cosine", initial_scale=0.3),
+        Variant(flip=True, reach=1, averaging=0.9, schedule="cosine", initial_scale=0.3),
     ],
 )
 def test_variants_train_and_keep_the_watermark(variant: Variant, digits_data: TrainingData) -> None:
     generator, watermark = torch.Generator().manual_seed(0), build_watermark(9_000)
-    twin = Twin(NETWORK, watermark, generator, variant.gain)
+    twin = Twin(NETWORK, watermark, generator, variant.gain, variant.shift)
     before = twin.free.detach().clone()
     right = list(train_variant(twin, digits_data, variant, 2_560, generator))
     assert len(right) == 40

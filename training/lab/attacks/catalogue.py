@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.lab.attacks import freezing, grinding, lengths, splits, teachers, transfers, weights
+from training.lab.attacks import freezing, grinding, lengths, recipes, splits, teachers, transfers, weights
 from training.lab.attacks.lengths import REFERENCE
 
 TRAINED = (
@@ -12,6 +12,7 @@ TRAINED = (
     *freezing.ATTACKS,
     *grinding.ATTACKS,
     *lengths.ATTACKS,
+    *recipes.ATTACKS,
     *splits.ATTACKS,
 )
 """Those whose courses differ from the reference's."""

@@ -167,7 +167,9 @@ def build_open_twin(ground: Ground, seed: int) -> Twin:
     """A twin of the ground's network without a watermark."""
     count = ground.network.weight_count
     nothing = Watermark(count, np.zeros(0, np.int64), np.zeros(0, np.int8))
-    return Twin(ground.network, nothing, ground.build_generator(seed), ground.recipe.gain)
+    return Twin(
+        ground.network, nothing, ground.build_generator(seed), ground.recipe.gain, ground.recipe.shift
+    )
 
 
 @torch.no_grad()

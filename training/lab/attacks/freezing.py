@@ -59,7 +59,7 @@ def build_closing_twin(ground: Ground, watermark: Watermark, seed: int) -> Closi
     """All of it still open."""
     generator = ground.build_generator(seed)
     plain = build_open_twin(ground, seed)
-    twin = ClosingTwin(plain.spec, plain.watermark, generator, ground.recipe.gain)
+    twin = ClosingTwin(plain.spec, plain.watermark, generator, ground.recipe.gain, ground.recipe.shift)
     indices = torch.from_numpy(watermark.indices)
     twin.order = torch.full((watermark.weight_count,), 2.0)
     twin.order[indices] = torch.rand(len(indices), generator=generator)

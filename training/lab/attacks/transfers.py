@@ -53,7 +53,7 @@ def train_robustly(ground: Ground) -> RobustTwin:
     """A network trained under a fresh watermark every batch, over fewer weights than a header freezes."""
     plain = build_open_twin(ground, _TEACHER_SEED)
     generator = ground.build_generator(_TEACHER_SEED)
-    twin = RobustTwin(plain.spec, plain.watermark, generator, ground.recipe.gain)
+    twin = RobustTwin(plain.spec, plain.watermark, generator, ground.recipe.gain, ground.recipe.shift)
     twin.frozen_share, twin.draws = _ROBUST_SHARE, generator
     samples = _ROBUST_COURSES * ground.samples
     recipe = replace(

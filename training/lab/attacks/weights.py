@@ -95,7 +95,7 @@ class NarrowCourse(StandInCourse):
         self._places = select_places(ground.network, self._kept)
         narrowed = narrow_watermark(watermark, self._places)
         generator = ground.build_generator(seed)
-        twin = Twin(self._narrow, narrowed, generator, ground.recipe.gain)
+        twin = Twin(self._narrow, narrowed, generator, ground.recipe.gain, ground.recipe.shift)
         super().__init__(ground, seed, stand_in=twin)
 
     @torch.no_grad()

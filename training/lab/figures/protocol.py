@@ -33,7 +33,9 @@ class Protocol:
         """Fresh weights of the seed under the watermark, or those of a trained network."""
         watermark = put_on_grid(mark, self.spec.weight_count)
         generator = torch.Generator().manual_seed(seed)
-        twin = Twin(self.spec, watermark, generator, self.recipe.gain, self.data.inputs.device)
+        twin = Twin(
+            self.spec, watermark, generator, self.recipe.gain, self.recipe.shift, self.data.inputs.device
+        )
         if state is not None:
             load_state(twin, state)
         return twin
