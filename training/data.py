@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -45,3 +45,10 @@ class TrainingData:
         train = Records.load(dataset.train, device)
         inputs = ((train.pixels >> 1) / LEVELS).to(memory_format=torch.channels_last)
         return cls(train, Records.load(dataset.eval, device), inputs)
+
+    def take(self, count: int | None) -> TrainingData:
+        """The same with the first `count` train records alone; itself for None."""
+        if count is None:
+            return self
+        train = Records(self.train.pixels[:count], self.train.labels[:count])
+        return replace(self, train=train, inputs=self.inputs[:count])

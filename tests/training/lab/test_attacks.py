@@ -71,6 +71,8 @@ def make_recording(seed: int, final: int, work: int = 100, seconds: float = 1.0)
     counts = (NOT_COUNTED, final)
     return Recording(
         "made up",
+        "a network",
+        1_297,
         9_000,
         SAMPLES,
         seed,
@@ -294,5 +296,20 @@ def test_command_measures_and_draws(tmp_path: Path, capsys: pytest.CaptureFixtur
     words += ["--courses", "2", "--only", "reference", "no polish", "--calibration", str(tmp_path / "none")]
     assert main(words) == 0
     assert "| no polish | 2 |" in capsys.readouterr().out
-    assert {path.name for path in out.iterdir()} >= {"rows.jsonl", "attacks.csv", "table-9500.md"}
+    assert {path.name for path in out.iterdir()} >= {"rows.jsonl", "attacks.csv", "table-9500-10376.md"}
     assert main([*words, "--ground", "9123"]) == 1
+
+
+def test_command_measures_another_network_beside_the_tasks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "digits", tmp_path / "out"
+    write_dataset_file(data, import_digits())
+    words = ["attacks", "--task", "digits", "--data", str(data), "--out", str(out), "--ground", "9000:640"]
+    words += ["--courses", "1", "--only", "reference", "--processes", "2"]
+    assert main([*words, "--filters", "2", "--hidden", "16", "--records", "300"]) == 0
+    assert main([*words, "--records", "300"]) == 0
+    recordings = read_recordings(out / "rows.jsonl")
+    assert [r.network for r in recordings] == ["2 blocks of 2, hidden 16", "2 blocks of 4, hidden 32"]
+    assert all(r.records == 300 and r.train_correct[-1] <= 300 for r in recordings)
+    assert "| reference | 1 |" in capsys.readouterr().out

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
+
+import torch
 
 from training.data import TrainingData
 from training.dataset_file import read_dataset_file
 from training.evaluator import choose_compute_logits
 from training.lab.attacks.catalogue import BY_NAME, TRAINED
-from training.lab.attacks.frame import Attack, Ground
+from training.lab.attacks.frame import Ground
 from training.lab.attacks.lengths import REFERENCE
 from training.lab.attacks.picture import draw
 from training.lab.attacks.rows import Recorder, Recording, append_recordings, read_recordings
@@ -25,15 +30,16 @@ from training.tasks import TASK_NAMES, load_task_file
 
 _QUICK_COURSES = 8
 
-Order = tuple[Attack, Ground, int]
-"""A course to record: attack, ground, seed."""
+Order = tuple[str, int, int]
+"""A course to record: the attack's name, the ground's place among all, the seed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of this command."""
     parser.add_argument("--task", choices=TASK_NAMES, required=True)
     parser.add_argument("--data", type=Path, required=True, help="the dataset in one file")
-    parser.add_argument("--quick", action="store_true", help="few courses, at the lowest share alone")
+    parser.add_argument("--quick", action="store_true", help="few courses, by the first plan alone")
+    parser.add_argument("--processes", type=int, default=1, help="that measure courses side by side")
     parser.add_argument("--courses", type=int, default=60, help="of each attack at each share")
     parser.add_argument("--calibration", type=Path, help="courses of the reference that are measured already")
     parser.add_argument(
@@ -42,8 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[],
         metavar="FROZEN[:SAMPLES]",
-        help="shares per 10,000, the ladder's unless samples are given; all of the ladder's by default",
+        help="shares per 10,000, with the ladder's plans or these samples; all of the ladder by default",
     )
+    parser.add_argument("--filters", type=int, help="of the first block, where not the task's")
+    parser.add_argument("--hidden", type=int, help="units of the hidden layer, where not the task's")
+    parser.add_argument("--records", type=int, help="the first of the train split, where not all")
     parser.add_argument("--only", nargs="*", default=[], choices=list(BY_NAME), help="attacks to measure")
     parser.add_argument("--out", type=Path, default=Path("attacks"), help="folder of rows, table and picture")
 
@@ -52,77 +61,94 @@ def run(options: argparse.Namespace) -> int:
     """Measures, writes and returns the exit code."""
     grounds = build_grounds(options)
     path = options.out / ("quick.jsonl" if options.quick else "rows.jsonl")
-    record_missing(path, list(_order(options, grounds)), grounds[0].data)
+    record_missing(path, list(_order(options, len(grounds))), options)
     recordings = read_recordings(path)
-    known = read_traces(options.calibration or Path(f"docs/lab/{options.task}-rows.jsonl"))
+    is_tasks = not (options.filters or options.hidden or options.records)
+    rows = options.calibration or Path(f"docs/lab/{options.task}-rows.jsonl")
+    known = read_traces(rows) if is_tasks else []
     lines = [line for ground in grounds for line in build_lines(ground, recordings, known)]
     write(options.out, grounds, lines)
     return 0
 
 
 def build_grounds(options: argparse.Namespace) -> list[Ground]:
-    """One for each share of the task's ladder that is asked for, with the plan of its rungs."""
+    """One for each plan of the task's ladder that is asked for. Raises ValueError for a share it lacks."""
     file = load_task_file(options.task)
-    data = TrainingData.load(read_dataset_file(options.data), options.device)
-    samples = {rung.frozen: file.recipe.get_plan(rung).samples for rung in file.rungs}
-    wanted = options.ground or [(frozen, None) for frozen in sorted(samples)[: 1 if options.quick else None]]
-    unknown = {frozen for frozen, given in wanted if given is None} - set(samples)
-    if unknown:
-        raise ValueError(f"the ladder has no rungs at {sorted(unknown)} per 10,000 frozen")
-    return [
-        Ground(file.network, data, file.recipe, frozen, given or samples[frozen]) for frozen, given in wanted
-    ]
+    data = TrainingData.load(read_dataset_file(options.data), options.device).take(options.records)
+    network = replace(
+        file.network,
+        filters=options.filters or file.network.filters,
+        hidden=options.hidden or file.network.hidden,
+    )
+    ladder = list(dict.fromkeys((rung.frozen, file.recipe.get_plan(rung).samples) for rung in file.rungs))
+    places = ladder[:1] if options.quick and not options.ground else []
+    for frozen, samples in options.ground:
+        mine = [(frozen, samples)] if samples else [place for place in ladder if place[0] == frozen]
+        if not mine:
+            raise ValueError(f"the ladder has no rungs at {frozen} per 10,000 frozen")
+        places += mine
+    return [Ground(network, data, file.recipe, *place) for place in places or ladder]
 
 
-def record_missing(path: Path, orders: Sequence[Order], data: TrainingData) -> None:
+def record_missing(path: Path, orders: Sequence[Order], options: argparse.Namespace) -> None:
     """Adds to the file what it lacks. Raises ValueError where no back-end is exact."""
-    compute_logits = choose_compute_logits(data.inputs.device)
-    if compute_logits is None:
-        raise ValueError(f"no exact back-end on {data.inputs.device}")
-    origin = describe_origin(str(data.inputs.device), 1, "lab attacks")
-    recorder = Recorder(data, compute_logits, origin.machine, origin.torch, origin.date)
-    known = {(r.attack, r.frozen, r.reference_samples, r.seed) for r in read_recordings(path)}
-    missing = [
-        (attack, ground, seed)
-        for attack, ground, seed in orders
-        if (attack.name, ground.frozen, ground.samples, seed) not in known
-    ]
-    for recording in append_recordings(path, _record_all(recorder, missing)):
-        print(
-            f"{recording.attack}, {recording.frozen / 100:g} % frozen, seed {recording.seed}:"
-            f" train {recording.train_correct[-1]} eval {recording.eval_correct[-1]},"
-            f" {recording.seconds[-1]} s",
-            flush=True,
-        )
+    if choose_compute_logits(options.device) is None:
+        raise ValueError(f"no exact back-end on {options.device}")
+    keys = [ground.key for ground in build_grounds(options)]
+    known = {(r.attack, r.ground, r.seed) for r in read_recordings(path)}
+    missing = [order for order in orders if (order[0], keys[order[1]], order[2]) not in known]
+    with ProcessPoolExecutor(options.processes, get_context("spawn"), _start_worker, (options,)) as pool:
+        for recording in append_recordings(path, pool.map(_record, missing)):
+            print(
+                f"{recording.attack}, {recording.frozen / 100:g} % frozen, seed {recording.seed}:"
+                f" train {recording.train_correct[-1]} eval {recording.eval_correct[-1]},"
+                f" {recording.seconds[-1]} s",
+                flush=True,
+            )
+
+
+_recorder: Recorder
+_grounds: list[Ground]
+"""Of a worker process."""
+
+
+def _start_worker(options: argparse.Namespace) -> None:
+    global _recorder, _grounds
+    torch.set_num_threads(options.threads)
+    compute_logits = choose_compute_logits(options.device)
+    assert compute_logits is not None
+    origin = describe_origin(options.device, options.threads, "lab attacks")
+    _grounds = build_grounds(options)
+    _recorder = Recorder(_grounds[0].data, compute_logits, origin.machine, origin.torch, origin.date)
+
+
+def _record(order: Order) -> Recording:
+    name, place, seed = order
+    BY_NAME[name].prepare(_grounds[place])
+    return _recorder.record(BY_NAME[name], _grounds[place], seed)
 
 
 def write(out: Path, grounds: Sequence[Ground], lines: Sequence[Line]) -> None:
     """Table, page part and picture."""
     write_csv(out / "attacks.csv", lines)
     for ground in grounds:
-        mine = [line for line in lines if line.frozen == ground.frozen]
+        mine = [line for line in lines if (line.frozen, line.samples) == (ground.frozen, ground.samples)]
         table = render_table(mine)
-        (out / f"table-{ground.frozen}.md").write_text(table, "utf-8")
+        (out / f"table-{ground.frozen}-{ground.samples}.md").write_text(table, "utf-8")
         print(f"\n{ground.frozen / 100:g} % frozen, {ground.samples:,} samples\n\n{table}")
     if not draw(out / "attacks.png", lines):
         print("matplotlib is missing: the table was written, the picture was not")
 
 
-def _order(options: argparse.Namespace, grounds: Sequence[Ground]) -> Iterator[Order]:
+def _order(options: argparse.Namespace, grounds: int) -> Iterator[Order]:
     """Seed by seed, so that an ended run has as many courses of each attack."""
     courses = _QUICK_COURSES if options.quick else options.courses
-    attacks = [BY_NAME[name] for name in options.only] or [REFERENCE, *TRAINED]
+    names = options.only or [attack.name for attack in (REFERENCE, *TRAINED)]
     for seed in range(courses):
-        for attack in attacks:
-            yield from ((attack, ground, seed) for ground in grounds)
+        for name in names:
+            yield from ((name, place, seed) for place in range(grounds))
 
 
 def _parse_ground(text: str) -> tuple[int, int | None]:
     frozen, _, samples = text.partition(":")
     return int(frozen), int(samples) if samples else None
-
-
-def _record_all(recorder: Recorder, orders: Sequence[Order]) -> Iterator[Recording]:
-    for attack, ground, seed in orders:
-        attack.prepare(ground)
-        yield recorder.record(attack, ground, seed)

@@ -39,6 +39,17 @@ class Ground:
     samples: int
     """Of the reference's course at this share."""
 
+    @property
+    def title(self) -> str:
+        """Of the network, in words."""
+        network = self.network
+        return f"{network.blocks} blocks of {network.filters}, hidden {network.hidden}"
+
+    @property
+    def key(self) -> tuple[str, int, int, int]:
+        """What a recording names of it: network, train records, share and samples."""
+        return self.title, len(self.data.train), self.frozen, self.samples
+
     def derive_watermark(self, seed: int) -> Watermark:
         """That of practice header `seed`: attack and reference meet the same ones."""
         header = encode_header(build_practice_header(seed))

@@ -23,12 +23,13 @@ def draw(path: Path, lines: Sequence[Line]) -> bool:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    shares = list(dict.fromkeys(line.frozen for line in lines))
+    places = list(dict.fromkeys((line.frozen, line.samples) for line in lines))
     names = list(dict.fromkeys(line.attack for line in lines))
-    size = (4 + 4 * len(shares), 8)
-    figure, panels = pyplot.subplots(1, len(shares), figsize=size, sharey=True, squeeze=False)
-    for panel, frozen in zip(panels[0], shares, strict=True):
-        _draw_panel(panel, [line for line in lines if line.frozen == frozen], names, frozen)
+    size = (4 + 4 * len(places), 10)
+    figure, panels = pyplot.subplots(1, len(places), figsize=size, sharey=True, squeeze=False)
+    for panel, place in zip(panels[0], places, strict=True):
+        _draw_panel(panel, [line for line in lines if (line.frozen, line.samples) == place], names)
+        panel.set_title(f"{place[0] / 100:g} % frozen, {place[1]:,} samples", fontsize=10)
     panels[0][0].legend(loc="lower right", fontsize=8)
     figure.suptitle("Cost to a solution over the reference miner's, 95 % interval; left of 1: cheaper")
     figure.tight_layout()
@@ -37,7 +38,7 @@ def draw(path: Path, lines: Sequence[Line]) -> bool:
     return True
 
 
-def _draw_panel(panel: Any, lines: Sequence[Line], names: Sequence[str], frozen: int) -> None:
+def _draw_panel(panel: Any, lines: Sequence[Line], names: Sequence[str]) -> None:
     for shift, colour, probability in zip((0.15, -0.15), _COLOURS, _SHOWN, strict=True):
         label = f"target that {probability:.0%} of courses meet"
         for line in (line for line in lines if line.probability == probability):
@@ -51,5 +52,4 @@ def _draw_panel(panel: Any, lines: Sequence[Line], names: Sequence[str], frozen:
     panel.set_xscale("log")
     panel.set_xlim(0.1, 1.2 * _FARTHEST)
     panel.set_yticks(range(len(names), 0, -1), names, fontsize=8)
-    panel.set_title(f"{frozen / 100:g} % frozen", fontsize=10)
     panel.grid(axis="x", alpha=0.3)

@@ -29,6 +29,10 @@ class Recording:
     """One course of an attack, from end to end. The tuples have an entry for each checkpoint."""
 
     attack: str
+    network: str
+    """Blocks, filters and hidden units, as Ground.title has them."""
+    records: int
+    """Of the train split."""
     frozen: int
     """Per 10,000."""
     reference_samples: int
@@ -51,6 +55,11 @@ class Recording:
     machine: str
     torch: str
     date: str
+
+    @property
+    def ground(self) -> tuple[str, int, int, int]:
+        """Ground.key of where it was measured."""
+        return self.network, self.records, self.frozen, self.reference_samples
 
     def get_trace(self) -> Trace:
         """As calibration sees it, in multiply-accumulates."""
@@ -96,6 +105,8 @@ class Recorder:
             mark = time.process_time()
         return Recording(
             attack.name,
+            ground.title,
+            len(ground.data.train),
             ground.frozen,
             ground.samples,
             seed,

@@ -43,6 +43,8 @@ class Line:
     attack: str
     meaning: str
     frozen: int
+    samples: int
+    """Of the reference's course."""
     probability: float
     """Share of the reference's whole courses that meet the target."""
     goal: Goal
@@ -70,8 +72,7 @@ def build_lines(
     ground: Ground, recordings: Sequence[Recording], calibration: Sequence[Trace]
 ) -> Iterator[Line]:
     """All prices at one share of frozen weights, target by target."""
-    kind = (ground.frozen, ground.samples)
-    mine = [r for r in recordings if (r.frozen, r.reference_samples) == kind]
+    mine = [recording for recording in recordings if recording.ground == ground.key]
     cases = list(_collect_cases(ground, mine, calibration))
     count = len(ground.data.train)
     sizes = Sizes(count, (count + len(ground.data.eval)) * ground.network.multiply_accumulates)
@@ -90,6 +91,7 @@ def build_lines(
                 case.name,
                 case.meaning,
                 ground.frozen,
+                ground.samples,
                 probability,
                 goal,
                 price,
@@ -113,15 +115,16 @@ def _collect_cases(
         if courses := by_attack[attack.name]:
             yield _Case(attack.name, attack.meaning, even_out(courses), choose_as_reference, attack.once)
     yield _Case("own give-up", "gives up by a schedule for this one target", reference, choose_for_goal, 0)
-    for grinding in GRINDINGS:
+    # One half tells what promises, the other what it is worth.
+    for grinding in GRINDINGS if len(reference) > 1 else ():
         courses = grind(ground, reference, grinding.look)
         yield _Case(grinding.name, grinding.meaning, courses, choose_as_reference, 0)
 
 
 def write_csv(path: Path, lines: Sequence[Line]) -> None:
     """One row for each line."""
-    columns = "attack frozen probability train eval attempts wins work work_low work_high seconds seconds_low"
-    columns += " seconds_high counted mean deviation shift shift_error once"
+    columns = "attack frozen samples probability train eval attempts wins work work_low work_high"
+    columns += " seconds seconds_low seconds_high counted mean deviation shift shift_error once"
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns.split())
@@ -131,7 +134,7 @@ def write_csv(path: Path, lines: Sequence[Line]) -> None:
 
 def _get_cells(line: Line) -> Iterator[object]:
     price = line.price
-    yield from (line.attack, line.frozen, line.probability, line.goal.train, line.goal.eval)
+    yield from (line.attack, line.frozen, line.samples, line.probability, line.goal.train, line.goal.eval)
     yield from (price.attempts, price.wins)
     for ratio in (price.work, price.seconds):
         yield from (f"{value:.4g}" for value in (ratio.value, ratio.low, ratio.high))
