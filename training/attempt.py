@@ -152,7 +152,8 @@ class _Run:
 
     def _follow(self) -> AttemptResult:
         for checkpoint in self._course.follow():
-            self._train_correct = checkpoint.train_correct
+            if not checkpoint.is_promise:
+                self._train_correct = checkpoint.train_correct
             allowance = self._plan.allowances[checkpoint.index] * len(self._attempt.data.train)
             judgement = judge(checkpoint, self._rung.min_train_correct, allowance)
             if judgement is Judgement.RECOUNT or checkpoint.is_last:

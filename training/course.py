@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from training.data import TrainingData
 from training.evaluator import compute_features
 from training.optimise import Ranks, train
 from training.polish import Head, tune
+from training.probe import compute_cost, count_promised
 from training.recipe import Plan, Recipe
 from training.twin import Twin
 
@@ -37,6 +39,11 @@ class Checkpoint:
     is_last: bool
     """Whether nothing more can be done."""
 
+    @property
+    def is_promise(self) -> bool:
+        """Whether nothing is trained yet: the first tells what the watermark promises."""
+        return self.index == 0
+
 
 class Judgement(Enum):
     """What to do at a checkpoint."""
@@ -48,7 +55,7 @@ class Judgement(Enum):
 
 def judge(checkpoint: Checkpoint, target: int, allowance: float) -> Judgement:
     """What to do about a train target, `allowance` given in records."""
-    if checkpoint.train_correct >= target:
+    if checkpoint.train_correct >= target and not checkpoint.is_promise:
         return Judgement.RECOUNT
     return Judgement.GO_ON if checkpoint.train_correct >= target - allowance else Judgement.GIVE_UP
 
@@ -104,11 +111,15 @@ class Course:
 
     def follow(self) -> Iterator[Checkpoint]:
         """Goes the whole way, pausing at every checkpoint; it ends where the caller stops asking."""
-        index = -1
-        for index, estimate in enumerate(self._train()):
-            yield Checkpoint(index, estimate, False)
-        for offset, (train_correct, is_last) in enumerate(self._polish(), index + 1):
-            yield Checkpoint(offset, train_correct, is_last)
+        self.multiply_accumulates += compute_cost(self._twin, self._data)
+        yield Checkpoint(0, count_promised(self._twin, self._data), False)
+        yield from self._train_and_polish(1)
+
+    def _train_and_polish(self, index: int) -> Iterator[Checkpoint]:
+        """The checkpoints from this one on."""
+        stages = chain(((estimate, False) for estimate in self._train()), self._polish())
+        for number, (train_correct, is_last) in enumerate(stages, index):
+            yield Checkpoint(number, train_correct, is_last)
 
     def _train(self) -> Iterator[int]:
         steps, parts = self._plan.samples // self._recipe.batch, self._plan.parts

@@ -21,8 +21,8 @@ class Plan:
     parts: int
     """Equal parts of the training, a checkpoint between each two."""
     allowances: tuple[float, ...]
-    """One for each checkpoint (between parts, trained, tuned, after each sweep): the share of the train split
-    by which an attempt may miss the target there; one that misses it by more gives up."""
+    """One for each checkpoint (promise, between parts, trained, tuned, after each sweep): the share of the
+    train split by which an attempt may miss the target there; one that misses it by more gives up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,17 @@ class Twin(nn.Module):
             activations = self._normalise(index, sums, self.spec.layers[index].pooled)
         return self._classify(activations.flatten(1), hidden, last)
 
+    def extract(self, activations: Tensor) -> Tensor:
+        """float[n, flat] behind the convolutions, normalised by these records; keeps no statistics."""
+        convolutions = self._split(self.compute_weights())[:-2]
+        for weights, layer, gain, shift in zip(
+            convolutions, self.spec.layers, self.gains, self.shifts, strict=False
+        ):
+            sums = F.conv2d(activations, weights, padding=1)
+            values = F.batch_norm(sums, None, None, gain, shift, training=True, eps=_EPSILON)
+            activations = self.activate(F.max_pool2d(values, 2) if layer.pooled else values)
+        return activations.flatten(1)
+
     def classify(self, features: Tensor, weights: Tensor) -> Tensor:
         """float[n, classes] logits of float[n, flat] activations behind the convolutions."""
         return self._classify(features, *self._split(weights)[-2:])

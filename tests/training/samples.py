@@ -14,7 +14,7 @@ from training.recipe import Plan, Recipe
 from training.tasks import load_recipe
 
 NETWORK = NetworkSpec(c=1, h=8, w=8, classes=10, blocks=2, filters=8, hidden=64)
-NEVER = (1.0,) * 13
+NEVER = (1.0,) * 14
 
 
 def build_recipe(samples: int, allowances: tuple[float, ...] = NEVER, parts: int = 8) -> Recipe:
@@ -37,9 +37,9 @@ def make_trace(frozen: int, seed: int, mean: float, deviation: float) -> Trace:
     """A course whose end is normal and whose checkpoints show it better and better."""
     source = random.Random(frozen * 100_003 + seed)
     end = min(1_297, round(source.gauss(mean, deviation)))
-    gaps = [700, 400, 250, 180, 130, 90, 60, 35, 30, 12, 6, 2, 0]
+    gaps = [800, 700, 400, 250, 180, 130, 90, 60, 35, 30, 12, 6, 2, 0]
     shown = [max(0, round(end - gap - source.gauss(0, gap / 5))) for gap in gaps[:-1]] + [end]
     shown = [min(value, end) for value in shown]
     right = [round(value * 0.36 + source.gauss(0, 5)) for value in shown]
-    spent = [6_879_000_000 * (index + 1) // 13 for index in range(13)]
+    spent = [6_879_000_000 * (index + 1) // 14 for index in range(14)]
     return Trace(frozen, 20_752, seed, tuple(shown), tuple(shown), tuple(right), tuple(spent), 1.0)

@@ -116,13 +116,16 @@ def test_eval_floor_alone_makes_a_miss(digits: Dataset, digits_data: TrainingDat
     assert result.witness is None
 
 
+@pytest.mark.parametrize(("checkpoint", "samples"), [(0, 0), (1, 1_280 // 64 // 8 * 64)])
 def test_hopeless_attempt_gives_up_at_its_first_checkpoint(
-    digits: Dataset, digits_data: TrainingData
+    digits: Dataset, digits_data: TrainingData, checkpoint: int, samples: int
 ) -> None:
-    attempt, _ = _build(digits, digits_data, build_recipe(1_280, (0.01, *NEVER[1:])))
+    allowances = (*NEVER[:checkpoint], 0.01, *NEVER[checkpoint + 1 :])
+    attempt, _ = _build(digits, digits_data, build_recipe(1_280, allowances))
     result = _run(attempt, FAR)
     assert result.outcome == "gave-up"
-    assert result.samples == 1_280 // 64 // 8 * 64
+    assert result.samples == samples
+    assert (result.train_correct > 0) == (samples > 0)
 
 
 def test_multiply_accumulates_follow_the_documented_formula(
@@ -135,7 +138,9 @@ def test_multiply_accumulates_follow_the_documented_formula(
     last = NETWORK.layers[-1].start
     free_last = NETWORK.weight_count - last - int((watermark.indices >= last).sum())
     sweep = polish.proposals * (64 * (1 + 10) + free_last)
-    expected = 3 * forward * 1_280 + 1_797 * forward
+    width = 64 + 1
+    expected = 1_297 * (forward - dense + width**2 + 2 * width * 10) + width**3
+    expected += 3 * forward * 1_280 + 1_797 * forward
     expected += 1_297 * (forward + dense + 3 * dense * polish.tune_steps + polish.sweeps * sweep)
     assert _run(attempt, FAR).multiply_accumulates == expected
 

@@ -44,7 +44,7 @@ def test_every_rung_is_measured(name: str) -> None:
 def test_every_checkpoint_has_its_allowance(recipe: Recipe) -> None:
     assert recipe.plans[0].min_work == 0
     for plan in recipe.plans:
-        assert len(plan.allowances) == plan.parts - 1 + 2 + recipe.polish.sweeps
+        assert len(plan.allowances) == 1 + plan.parts - 1 + 2 + recipe.polish.sweeps
 
 
 def test_plan_follows_the_work() -> None:

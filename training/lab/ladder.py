@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, product
 from statistics import fmean
 
 import numpy as np
@@ -19,6 +19,7 @@ from training.lab.traces import NOT_COUNTED, Goal, Trace, replay
 from training.recipe import Plan
 from training.tasks import Measurement
 
+_PROMISING_SHARES = (0.3, 0.6, 0.9)
 _KEPT_SHARES = (0.6, 0.75, 0.9, 1.0)
 _TOP_SHARES = (0.15, 0.3, 0.6)
 _TUNING_QUANTILES = (0.5, 0.7, 0.8, 0.9, 0.95)
@@ -98,8 +99,8 @@ def build_ladder(
 def choose_allowances(stretch: Stretch, sizes: Sizes) -> tuple[float, ...]:
     """Allowances, as shares of the train split, that make the pilot's blocks cheapest over some targets.
 
-    At each checkpoint they keep one share of the courses that ended best; the two shares are searched.
-    Without a pilot the plan's stay: it never gives up.
+    Of the courses that ended best they keep one share at the promise and another at each later checkpoint;
+    the three shares are searched. Without a pilot the plan's stay: it never gives up.
     """
     if not stretch.pilot:
         return stretch.plan.allowances
@@ -111,7 +112,8 @@ def choose_allowances(stretch: Stretch, sizes: Sizes) -> tuple[float, ...]:
         return fmean(math.log(_compute_work(stretch.pilot, target, records, sizes)) for target in targets)
 
     candidates = [
-        _keep_share(stretch.pilot, kept, top, sizes.n_train) for kept in _KEPT_SHARES for top in _TOP_SHARES
+        _keep_share(stretch.pilot, promising, kept, top, sizes.n_train)
+        for promising, kept, top in product(_PROMISING_SHARES, _KEPT_SHARES, _TOP_SHARES)
     ]
     return min(candidates, key=compute_cost)
 
@@ -214,12 +216,15 @@ def _compute_work(traces: Sequence[Trace], target: int, allowances: Sequence[flo
     return sum(spent for _, spent in results) / successes if successes else math.inf
 
 
-def _keep_share(traces: Sequence[Trace], kept: float, top: float, n_train: int) -> tuple[float, ...]:
-    """Allowances that keep at each checkpoint the share `kept` of the `top` share of courses by their end."""
+def _keep_share(
+    traces: Sequence[Trace], promising: float, kept: float, top: float, n_train: int
+) -> tuple[float, ...]:
+    """Allowances that keep, of the `top` courses by their end, the share `promising` and then `kept`."""
     finals = np.array([trace.train_correct[-1] for trace in traces])
     best = finals >= np.quantile(finals, 1 - top)
     shown = np.array([trace.shown for trace in traces])[best]
     gains = np.quantile(finals[best][:, None] - shown, kept, axis=0)
+    gains[0] = np.quantile(finals[best] - shown[:, 0], promising)
     return tuple(math.ceil(1000 * max(0.0, float(gain)) / n_train) / 1000 for gain in gains)
 
 

@@ -95,9 +95,10 @@ class Tracer:
 
     def _count_train(self, course: Course, checkpoint: Checkpoint, plan: Plan) -> int:
         # Behind the training the head has counted every record; what is shown before is an estimate.
-        if checkpoint.index >= plan.parts - 1:
+        if checkpoint.index >= plan.parts:
             return checkpoint.train_correct
-        return self._count(course, self.data.train) if self.counts_estimates else NOT_COUNTED
+        is_counted = self.counts_estimates and not checkpoint.is_promise
+        return self._count(course, self.data.train) if is_counted else NOT_COUNTED
 
     def _count(self, course: Course, records: Records) -> int:
         return count_right(self.compute_logits(course.build_network(), records.pixels), records.labels)

@@ -6,7 +6,7 @@ from training.recipe import Plan, Polish, Recipe
 
 _SWEEPS = 4
 _PARTS = 8
-_NEVER = (1.0,) * (_PARTS + 1 + _SWEEPS)
+_NEVER = (1.0,) * (1 + _PARTS + 1 + _SWEEPS)
 
 DEFAULT_RECIPE = Recipe(
     plans=(Plan(min_work=0, samples=150_000, parts=_PARTS, allowances=_NEVER),),
@@ -16,8 +16,8 @@ DEFAULT_RECIPE = Recipe(
     betas=(0.5, 0.9),
     warm_up=0.3,
     label_smoothing=0.1,
-    gain=0.15,
-    shift=0.0,
+    gain=0.25,
+    shift=0.3,
     logit_scale=2.0,
     polish=Polish(
         tune_steps=20, tune_rate=0.01, tune_weight_rate=0.05, sweeps=_SWEEPS, proposals=16, softness=0.1

@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 import pytest
 
-from tests.training.samples import make_trace
+from tests.training.samples import NEVER, make_trace
 from training.lab.ladder import MeasuredRung, Sizes, Stretch, build_ladder, choose_allowances, compute_floor
 from training.recipe import Plan
 
@@ -17,7 +17,7 @@ SIZES = Sizes(n_train=1_297, recount_cost=178_000_000)
 
 def _make_stretch(frozen: int, mean: float, deviation: float, courses: int = 400) -> Stretch:
     traces = tuple(make_trace(frozen, seed, mean, deviation) for seed in range(100 + courses))
-    return Stretch(frozen, Plan(0, 20_752, 8, (1.0,) * 13), traces[:100], traces[100:])
+    return Stretch(frozen, Plan(0, 20_752, 8, NEVER), traces[:100], traces[100:])
 
 
 STRETCHES = (_make_stretch(9_500, 1_230, 8), _make_stretch(9_900, 1_210, 15))
@@ -76,7 +76,7 @@ def test_plans_begin_where_their_stretch_begins(
 
 def test_giving_up_saves_work_and_keeps_the_best() -> None:
     allowances = choose_allowances(STRETCHES[1], SIZES)
-    assert len(allowances) == 13
+    assert len(allowances) == 14
     assert allowances[0] < 1
     assert list(allowances[:7]) == sorted(allowances[:7], reverse=True)
 

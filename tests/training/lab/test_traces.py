@@ -64,15 +64,15 @@ def test_counts_of_the_head_are_exact(digits_data: TrainingData) -> None:
     recipe = build_recipe(SAMPLES)
     course = Course(NETWORK, build_watermark(9_500), digits_data, recipe, PLAN, 5)
     for checkpoint in course.follow():
-        if checkpoint.index >= PLAN.parts - 1:
+        if checkpoint.index >= PLAN.parts:
             logits = compute_logits_in_float32(course.build_network(), digits_data.train.pixels)
             assert checkpoint.train_correct == count_right(logits, digits_data.train.labels)
 
 
 def test_estimates_may_go_uncounted(tracer: Tracer, trace: Trace) -> None:
     skipping = replace(tracer, counts_estimates=False).trace(PLAN, 9_500, 5)
-    assert skipping.train_correct == (NOT_COUNTED,) * 7 + trace.train_correct[7:]
-    assert skipping.eval_correct == (NOT_COUNTED,) * 7 + trace.eval_correct[7:]
+    assert skipping.train_correct == (NOT_COUNTED,) * 8 + trace.train_correct[8:]
+    assert skipping.eval_correct == (NOT_COUNTED,) * 8 + trace.eval_correct[8:]
     assert skipping.shown == trace.shown
     assert skipping.multiply_accumulates == trace.multiply_accumulates
 

@@ -21,8 +21,7 @@ class ContinuedCourse(AttackCourse):
             count += 1
             yield replace(checkpoint, is_last=False)
         self._resume()
-        for checkpoint in super().follow():
-            yield replace(checkpoint, index=count + checkpoint.index)
+        yield from self._train_and_polish(count)
 
     def _resume(self) -> None:
         """Back into training, gently; what the search found in the last layer's integers is left behind."""

@@ -20,7 +20,7 @@ from training.evaluator import ComputeLogits, count_right
 from training.lab.attacks.frame import Attack, Ground
 from training.lab.traces import NOT_COUNTED, Trace
 
-_COUNTED_FROM = 0.85
+_COUNTED_FROM = 0.8
 """Share of the train split: no target that is priced lies below."""
 
 
@@ -98,6 +98,7 @@ class Recorder:
             seconds.append(round(used, 4))
             mark = time.process_time()
             is_near = checkpoint.train_correct >= _COUNTED_FROM * len(self.data.train)
+            is_near &= not checkpoint.is_promise
             counts.append(
                 self._count(course) if is_near or checkpoint.is_last else (NOT_COUNTED, NOT_COUNTED)
             )

@@ -1,0 +1,99 @@
+"""The promise of a watermark: what it counts, what it leaves alone, and what an attempt does about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.training.samples import NETWORK, NEVER, build_recipe, build_watermark
+from training.course import Checkpoint, Course, Judgement, judge
+from training.data import TrainingData
+from training.probe import compute_cost, count_promised
+from training.twin import Twin
+
+RECIPE = build_recipe(640)
+
+
+@pytest.fixture
+def twin() -> Twin:
+    generator = torch.Generator().manual_seed(4)
+    return Twin(NETWORK, build_watermark(9_800), generator, RECIPE.gain, RECIPE.shift)
+
+
+def test_promise_is_the_least_squares_fit(twin: Twin, digits_data: TrainingData) -> None:
+    with torch.no_grad():
+        features = twin.extract(digits_data.inputs).double().numpy()
+    rows = np.hstack([features, np.ones((len(features), 1))])
+    labels = digits_data.train.labels
+    solution, *_ = np.linalg.lstsq(rows, F.one_hot(labels).double().numpy(), rcond=None)
+    right = int(((rows @ solution).argmax(1) == labels.numpy()).sum())
+    # Least squares without the ridge: a record or two on the edge may fall on the other side.
+    assert abs(count_promised(twin, digits_data) - right) <= 3
+    assert right > 800
+
+
+def test_features_are_those_of_a_training_pass(twin: Twin, digits_data: TrainingData) -> None:
+    seen: list[torch.Tensor] = []
+    classify = twin._classify
+
+    def spy(features: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        seen.append(features.detach())
+        return classify(features, *weights)
+
+    inputs = digits_data.inputs[:64]
+    expected = twin.extract(inputs).detach()
+    twin._classify = spy  # type: ignore[method-assign, assignment]
+    twin.train()(inputs)
+    assert torch.equal(seen[0], expected)
+
+
+def test_looking_changes_nothing(twin: Twin, digits_data: TrainingData) -> None:
+    def copy_state() -> list[torch.Tensor]:
+        return [t.detach().clone() for t in (*twin.parameters(), *twin.means, *twin.variances)]
+
+    before = copy_state()
+    first = count_promised(twin, digits_data)
+    assert all(torch.equal(old, new) for old, new in zip(before, copy_state(), strict=True))
+    assert count_promised(twin, digits_data) == first
+
+
+def test_many_records_are_scaled_from_the_first(twin: Twin, digits_data: TrainingData) -> None:
+    data = digits_data
+    twice = replace(
+        data,
+        train=replace(
+            data.train, pixels=data.train.pixels.repeat(2, 1, 1, 1), labels=data.train.labels.repeat(2)
+        ),
+        inputs=data.inputs.repeat(2, 1, 1, 1),
+    )
+    few = replace(
+        data,
+        train=replace(data.train, pixels=twice.train.pixels[:2_048], labels=twice.train.labels[:2_048]),
+        inputs=twice.inputs[:2_048],
+    )
+    assert count_promised(twin, twice) == count_promised(twin, few) * 2_594 // 2_048
+    assert compute_cost(twin, twice) == compute_cost(twin, few) > compute_cost(twin, data)
+
+
+def test_promise_is_no_claim_but_may_end_an_attempt() -> None:
+    promise, estimate = Checkpoint(0, 1_250, False), Checkpoint(1, 1_250, False)
+    assert promise.is_promise
+    assert not estimate.is_promise
+    assert judge(promise, 1_200, 0) is Judgement.GO_ON
+    assert judge(estimate, 1_200, 0) is Judgement.RECOUNT
+    assert judge(promise, 1_270, 10) is Judgement.GIVE_UP
+    assert judge(promise, 1_270, 20) is Judgement.GO_ON
+
+
+def test_course_begins_with_the_promise_and_trains_the_same(digits_data: TrainingData) -> None:
+    course = Course(NETWORK, build_watermark(9_800), digits_data, RECIPE, RECIPE.plans[0], 4)
+    first, *rest = course.follow()
+    assert first.is_promise
+    assert not any(checkpoint.is_promise for checkpoint in rest)
+    assert 1 + len(rest) == len(NEVER)
+    unprobed = Course(NETWORK, build_watermark(9_800), digits_data, RECIPE, RECIPE.plans[0], 4)
+    assert list(unprobed._train_and_polish(1)) == rest
