@@ -9,11 +9,9 @@ import argparse
 import json
 import platform
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from training.lab.bench_rows import describe_processor
 from training.lab.check import check_ladder
 from training.lab.ladder import MeasuredRung, Sizes, Stretch, build_ladder
 from training.lab.page import render_page
+from training.lab.pool import start_pool
 from training.lab.traces import CourseOrder, Trace, Tracer, extend_traces, read_traces
 from training.recipe import Plan, Recipe
 from training.tasks import TASK_NAMES, decode_task_file, load_task, load_task_file
@@ -104,9 +103,7 @@ def measure(
     """
     if choose_compute_logits(options.device) is None:
         raise ValueError(f"no exact back-end on {options.device}")
-    with ProcessPoolExecutor(
-        options.processes, get_context("spawn"), _start_worker, (options, network, recipe)
-    ) as pool:
+    with start_pool(options.processes, _start_worker, options, network, recipe) as pool:
         for trace in extend_traces(options.rows, partial(pool.map, _trace), courses):
             print(
                 f"frozen {trace.frozen} samples {trace.samples} seed {trace.seed}:"

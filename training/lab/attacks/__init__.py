@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -25,6 +23,7 @@ from training.lab.attacks.picture import draw
 from training.lab.attacks.rows import Recorder, Recording, append_recordings, read_recordings
 from training.lab.attacks.table import Line, build_lines, render_table, write_csv
 from training.lab.bench_rows import describe_origin
+from training.lab.pool import start_pool
 from training.lab.traces import read_traces
 from training.tasks import TASK_NAMES, load_task_file
 
@@ -97,7 +96,7 @@ def record_missing(path: Path, orders: Sequence[Order], options: argparse.Namesp
     keys = [ground.key for ground in build_grounds(options)]
     known = {(r.attack, r.ground, r.seed) for r in read_recordings(path)}
     missing = [order for order in orders if (order[0], keys[order[1]], order[2]) not in known]
-    with ProcessPoolExecutor(options.processes, get_context("spawn"), _start_worker, (options,)) as pool:
+    with start_pool(options.processes, _start_worker, options) as pool:
         for recording in append_recordings(path, pool.map(_record, missing)):
             print(
                 f"{recording.attack}, {recording.frozen / 100:g} % frozen, seed {recording.seed}:"

@@ -5,12 +5,10 @@ Owns the division of the work. What a run does is training.lab.figures.paper's a
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +25,7 @@ from training.lab.figures.networks import PaperNetworks
 from training.lab.figures.paper import Marks, State
 from training.lab.figures.protocol import Protocol
 from training.lab.figures.runs import RE_ESTIMATED, Run, Scale
+from training.lab.pool import start_pool
 from training.tasks import load_recipe
 
 Group = tuple[Run, ...]
@@ -63,7 +62,7 @@ def perform(settings: Settings, runs: Sequence[Run], processes: int, together: i
     if choose_compute_logits(settings.device) is None:
         raise ValueError(f"no exact back-end on {settings.device}")
     first = [run for run in runs if run == run.teacher]
-    with ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, (settings,)) as pool:
+    with start_pool(processes, _start_worker, settings) as pool:
         for part in (first, [run for run in runs if run != run.teacher]):
             done = [pool.submit(_perform, group) for group in group_runs(part, together)]
             for future in as_completed(done):
@@ -117,10 +116,6 @@ def _start_worker(settings: Settings) -> None:
 
 
 def _perform(group: Group) -> list[Result]:
-    parent = parent_process()
-    if parent is not None and not parent.is_alive():
-        # The command was killed: nobody would write the rows of what still waits here.
-        os._exit(1)
     return _worker.perform(group)
 
 
