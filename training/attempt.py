@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -28,6 +28,9 @@ __all__ = ["AttemptResult", "MiningAttempt", "Outcome", "Progress", "TrainingDat
 
 Outcome = Literal["found", "missed", "gave-up", "cancelled"]
 _REPORT_STEPS = 16
+_LOOKS = 64
+"""At headers, before there may be a fresh template."""
+_NONCES = 2**64
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,24 @@ class MiningAttempt:
         self._recipe = recipe
         self._ranks = ranks
         self._compute_logits = choose_compute_logits(device)
+
+    def choose(
+        self, header: Header, rung: Rung, seed: int, is_cancelled: Callable[[], bool]
+    ) -> tuple[Header, int]:
+        """A header worth training for, and the multiply-accumulates of passing others over.
+
+        It is the first, its nonce counted up, whose watermark promises what the plan asks for, so that an
+        attempt at it with the same seed goes on; after 64, or cancelled, it is the next one.
+        """
+        least = self._recipe.get_plan(rung).allowances[0] * len(self._data.train)
+        spent = 0
+        for _ in range(_LOOKS):
+            course = self.build_course(header, rung, seed, lambda: None)
+            if course.promise >= least or is_cancelled():
+                break
+            spent += course.multiply_accumulates
+            header = replace(header, nonce=(header.nonce + 1) % _NONCES)
+        return header, spent
 
     def run(
         self,

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from itertools import chain
 
 import torch
@@ -54,8 +55,10 @@ class Judgement(Enum):
 
 
 def judge(checkpoint: Checkpoint, target: int, allowance: float) -> Judgement:
-    """What to do about a train target, `allowance` given in records."""
-    if checkpoint.train_correct >= target and not checkpoint.is_promise:
+    """What to do about a train target, the plan's `allowance` given in records."""
+    if checkpoint.is_promise:
+        return Judgement.GO_ON if checkpoint.train_correct >= allowance else Judgement.GIVE_UP
+    if checkpoint.train_correct >= target:
         return Judgement.RECOUNT
     return Judgement.GO_ON if checkpoint.train_correct >= target - allowance else Judgement.GIVE_UP
 
@@ -98,6 +101,12 @@ class Course:
         """What the network carries."""
         return self._twin.watermark
 
+    @cached_property
+    def promise(self) -> int:
+        """Right train records that the untrained network promises; looking costs once."""
+        self.multiply_accumulates += compute_cost(self._twin, self._data)
+        return count_promised(self._twin, self._data)
+
     def build_network(self) -> IntegerNetwork:
         """The network as it is now."""
         return self._head.build_network() if self._head else self._twin.export()
@@ -111,8 +120,7 @@ class Course:
 
     def follow(self) -> Iterator[Checkpoint]:
         """Goes the whole way, pausing at every checkpoint; it ends where the caller stops asking."""
-        self.multiply_accumulates += compute_cost(self._twin, self._data)
-        yield Checkpoint(0, count_promised(self._twin, self._data), False)
+        yield Checkpoint(0, self.promise, False)
         yield from self._train_and_polish(1)
 
     def _train_and_polish(self, index: int) -> Iterator[Checkpoint]:

@@ -21,8 +21,9 @@ class Plan:
     parts: int
     """Equal parts of the training, a checkpoint between each two."""
     allowances: tuple[float, ...]
-    """One for each checkpoint (promise, between parts, trained, tuned, after each sweep): the share of the
-    train split by which an attempt may miss the target there; one that misses it by more gives up."""
+    """Shares of the train split, one for each checkpoint (promise, between parts, trained, tuned, after each
+    sweep). The first is the least that must be promised; by the others an attempt may miss the target there.
+    One that shows less gives up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from consensus.address import encode_address
@@ -96,7 +96,7 @@ class Miner:
         except TrainerLost as error:
             self._journal.record("trainer-lost", reason=str(error))
             return False
-        await self._close_attempt(header, work, facts, result)
+        await self._close_attempt(replace(header, nonce=result.nonce), work, facts, result)
         return True
 
     async def _fetch_work(self) -> Work:

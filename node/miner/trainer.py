@@ -81,6 +81,8 @@ class TrainResult:
     train_correct: int
     eval_correct: int
     seconds: float
+    nonce: int
+    """Of the header that was trained for: the request's, or one counted up from it."""
 
 
 RunAttempt = Callable[[TrainRequest, Callable[[], bool], Callable[[TrainProgress], None]], TrainResult]
@@ -305,15 +307,18 @@ def build_training_attempt(setup: TrainerSetup) -> RunAttempt:
                 )
             )
 
-        result = attempt.run(request.header, request.rung, request.seed, is_cancelled, forward)
+        started = time.perf_counter()
+        header, looked = attempt.choose(request.header, request.rung, request.seed, is_cancelled)
+        result = attempt.run(header, request.rung, request.seed, is_cancelled, forward)
         return TrainResult(
             result.outcome,
             result.witness,
             result.samples,
-            result.multiply_accumulates,
+            looked + result.multiply_accumulates,
             result.train_correct,
             result.eval_correct,
-            result.seconds,
+            time.perf_counter() - started,
+            header.nonce,
         )
 
     return run

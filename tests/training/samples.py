@@ -14,7 +14,7 @@ from training.recipe import Plan, Recipe
 from training.tasks import load_recipe
 
 NETWORK = NetworkSpec(c=1, h=8, w=8, classes=10, blocks=2, filters=8, hidden=64)
-NEVER = (1.0,) * 14
+NEVER = (0.0, *(1.0,) * 13)
 
 
 def build_recipe(samples: int, allowances: tuple[float, ...] = NEVER, parts: int = 8) -> Recipe:

@@ -120,7 +120,8 @@ def test_eval_floor_alone_makes_a_miss(digits: Dataset, digits_data: TrainingDat
 def test_hopeless_attempt_gives_up_at_its_first_checkpoint(
     digits: Dataset, digits_data: TrainingData, checkpoint: int, samples: int
 ) -> None:
-    allowances = (*NEVER[:checkpoint], 0.01, *NEVER[checkpoint + 1 :])
+    limit = 0.01 if checkpoint else 0.999
+    allowances = (*NEVER[:checkpoint], limit, *NEVER[checkpoint + 1 :])
     attempt, _ = _build(digits, digits_data, build_recipe(1_280, allowances))
     result = _run(attempt, FAR)
     assert result.outcome == "gave-up"
@@ -203,3 +204,29 @@ def test_attempt_on_cuda_verifies(digits: Dataset) -> None:
     result = _run(MiningAttempt(task, data, build_recipe(5_188), "cuda"), EASY)
     assert result.witness is not None
     NormativeWorkVerifier(digits).check(task, EASY, HEADER, result.witness)
+
+
+def test_chosen_header_is_the_first_that_promises_enough(digits: Dataset, digits_data: TrainingData) -> None:
+    patient, _ = _build(digits, digits_data, build_recipe(640))
+    headers = [replace(HEADER, nonce=(2**64 - 2 + step) % 2**64) for step in range(40)]
+    promises = [patient.build_course(header, FAR, 3, lambda: None).promise for header in headers]
+    least = sorted(promises)[-2]
+    first = next(step for step, promise in enumerate(promises) if promise >= least)
+    share = (least - 0.5) / len(digits_data.train)
+    picky, _ = _build(digits, digits_data, build_recipe(640, (share, *NEVER[1:])))
+    chosen, spent = picky.choose(headers[0], FAR, 3, lambda: False)
+    assert chosen == headers[first]
+    look = picky.build_course(chosen, FAR, 3, lambda: None)
+    assert look.promise >= least
+    assert spent == first * look.multiply_accumulates
+    assert picky.run(chosen, FAR, 3, lambda: False, lambda progress: None).outcome == "missed"
+
+
+def test_choosing_ends_without_a_promise_and_when_cancelled(
+    digits: Dataset, digits_data: TrainingData
+) -> None:
+    hopeless, _ = _build(digits, digits_data, build_recipe(640, (1.0, *NEVER[1:])))
+    chosen, spent = hopeless.choose(HEADER, FAR, 3, lambda: False)
+    assert chosen.nonce == HEADER.nonce + 64
+    assert spent > 0
+    assert hopeless.choose(HEADER, FAR, 3, lambda: True) == (HEADER, 0)

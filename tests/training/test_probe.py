@@ -83,10 +83,9 @@ def test_promise_is_no_claim_but_may_end_an_attempt() -> None:
     promise, estimate = Checkpoint(0, 1_250, False), Checkpoint(1, 1_250, False)
     assert promise.is_promise
     assert not estimate.is_promise
-    assert judge(promise, 1_200, 0) is Judgement.GO_ON
+    assert judge(promise, 1_200, 1_250) is Judgement.GO_ON
     assert judge(estimate, 1_200, 0) is Judgement.RECOUNT
-    assert judge(promise, 1_270, 10) is Judgement.GIVE_UP
-    assert judge(promise, 1_270, 20) is Judgement.GO_ON
+    assert judge(promise, 1_200, 1_251) is Judgement.GIVE_UP
 
 
 def test_course_begins_with_the_promise_and_trains_the_same(digits_data: TrainingData) -> None:

@@ -19,7 +19,7 @@ from training.lab.traces import NOT_COUNTED, Goal, Trace, replay
 from training.recipe import Plan
 from training.tasks import Measurement
 
-_PROMISING_SHARES = (0.3, 0.6, 0.9)
+_PROMISING_SHARES = (0.4, 0.7, 1.0)
 _KEPT_SHARES = (0.6, 0.75, 0.9, 1.0)
 _TOP_SHARES = (0.15, 0.3, 0.6)
 _TUNING_QUANTILES = (0.5, 0.7, 0.8, 0.9, 0.95)
@@ -29,7 +29,7 @@ _MIN_FLOOR_ATTEMPTS = 60
 _MIN_SUCCESSES = 15
 _TAIL_SHARE = 0.25
 """The tail is fitted to targets that at most this share of the courses meets, or 30 where there are few."""
-_LEAST_PROBABILITY = 1e-5
+_LEAST_PROBABILITY = 2e-6
 """Of the last stretch's fitted tail; a stretch below it is left where too few courses meet a target."""
 _STEP = 1.05
 """A rung costs at least this much more than the one below: closer ones could not be told apart."""
@@ -132,13 +132,15 @@ def _measure(
     """Every target that enough courses meet; on the last stretch those of the fitted tail too."""
     trials = list(_try_targets(stretch, allowances, sizes))
     count = len(stretch.traces)
-    tail = fit_tail(list(_choose_points(trials, count)), count) if is_last else None
+    # What gives up at the promise has no tail; the others' is fitted.
+    kept = sum(trace.shown[0] >= allowances[0] * sizes.n_train for trace in stretch.traces)
+    tail = fit_tail(list(_choose_points(trials, kept)), kept) if is_last else None
     for trial in trials:
         probability, is_fitted = trial.successes / count, trial.successes < _MIN_SUCCESSES
         if is_fitted and tail is None:
             return
         if is_fitted and tail is not None:
-            probability = compute_tail(trial.goal.train, *tail)
+            probability = kept / count * compute_tail(trial.goal.train, *tail)
             if probability < _LEAST_PROBABILITY:
                 return
         measurement = _describe_trial(trial, probability, is_fitted)
@@ -224,7 +226,7 @@ def _keep_share(
     best = finals >= np.quantile(finals, 1 - top)
     shown = np.array([trace.shown for trace in traces])[best]
     gains = np.quantile(finals[best][:, None] - shown, kept, axis=0)
-    gains[0] = np.quantile(finals[best] - shown[:, 0], promising)
+    gains[0] = np.quantile(shown[:, 0], 1 - promising)
     return tuple(math.ceil(1000 * max(0.0, float(gain)) / n_train) / 1000 for gain in gains)
 
 

@@ -6,7 +6,7 @@ from training.recipe import Plan, Polish, Recipe
 
 _SWEEPS = 4
 _PARTS = 8
-_NEVER = (1.0,) * (1 + _PARTS + 1 + _SWEEPS)
+_NEVER = (0.0, *(1.0,) * (_PARTS + 1 + _SWEEPS))
 
 DEFAULT_RECIPE = Recipe(
     plans=(Plan(min_work=0, samples=150_000, parts=_PARTS, allowances=_NEVER),),

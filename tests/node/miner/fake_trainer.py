@@ -24,9 +24,14 @@ from node.miner.trainer import (
 WITNESS = Witness(4, 3, b"solution")
 
 
-def build_result(outcome: Outcome) -> TrainResult:
-    """A result of that outcome, with a witness where it has one."""
-    return TrainResult(outcome, WITNESS if outcome == "found" else None, 100, 1_000, 4, 3, 0.5)
+LOOKED = 5
+"""Headers that every attempt passes over."""
+
+
+def build_result(outcome: Outcome, request: TrainRequest) -> TrainResult:
+    """A result of that outcome, with a witness where it has one, under a header a few nonces on."""
+    witness = WITNESS if outcome == "found" else None
+    return TrainResult(outcome, witness, 100, 1_000, 4, 3, 0.5, (request.header.nonce + LOOKED) % 2**64)
 
 
 @dataclass
@@ -54,9 +59,9 @@ class ScriptedTrainer:
             self.hanging.set()
             await self._cancelled.wait()
             self.hanging.clear()
-            return build_result("cancelled")
+            return build_result("cancelled", request)
         outcomes: dict[str, Outcome] = {"missed": "missed", "found": "found", "gave-up": "gave-up"}
-        return build_result(outcomes[step])
+        return build_result(outcomes[step], request)
 
     def cancel(self) -> None:
         self._cancelled.set()
@@ -71,7 +76,7 @@ def build_instant(_setup: TrainerSetup) -> RunAttempt:
     def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
         assert not is_cancelled()
         report(TrainProgress(100, 100, 4, 3, 0.1))
-        return build_result("found")
+        return build_result("found", request)
 
     return run
 
@@ -83,7 +88,7 @@ def build_patient(_setup: TrainerSetup) -> RunAttempt:
         report(TrainProgress(1, 100, 0, 0, 0.0))
         while not is_cancelled():
             time.sleep(0.01)
-        return build_result("cancelled")
+        return build_result("cancelled", request)
 
     return run
 
@@ -95,7 +100,7 @@ def build_deaf(_setup: TrainerSetup) -> RunAttempt:
         report(TrainProgress(1, 100, 0, 0, 0.0))
         while request.seed == 0:
             time.sleep(0.01)
-        return build_result("found")
+        return build_result("found", request)
 
     return run
 
@@ -106,7 +111,7 @@ def build_mortal(_setup: TrainerSetup) -> RunAttempt:
     def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
         if request.seed == 0:
             os.kill(os.getpid(), signal.SIGKILL)
-        return build_result("found")
+        return build_result("found", request)
 
     return run
 

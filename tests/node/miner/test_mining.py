@@ -15,7 +15,7 @@ from node.miner.client import NodePool
 from node.miner.journal import Event, Journal, JournalTail
 from node.miner.mining import Miner, MiningFailed, MiningOrder
 from tests.node.miner.fake_node import ADDRESS, MINER, FakeNode, build_tiny_spec, build_transport
-from tests.node.miner.fake_trainer import ScriptedTrainer
+from tests.node.miner.fake_trainer import LOOKED, ScriptedTrainer
 
 
 class Events(list[Event]):
@@ -86,6 +86,16 @@ async def test_mines_a_block_after_a_miss(tmp_path: Path) -> None:
     assert world.get_names() == ["attempt", "missed", "attempt", "found", "accepted", "stopped"]
     assert [block.header.height for block in node.blocks] == [1]
     assert world.events[-2]["status"] == "active"
+
+
+async def test_the_block_has_the_nonce_that_was_trained_for(tmp_path: Path) -> None:
+    node, trainer = FakeNode(), ScriptedTrainer(["found"])
+    async with build_world(tmp_path, trainer, MiningOrder(MINER, 1), n1=node) as world:
+        await world.miner.run()
+    asked, mined = trainer.requests[0].header, node.blocks[0].header
+    assert mined == replace(asked, nonce=(asked.nonce + LOOKED) % 2**64)
+    found = next(event for event in world.events if event["event"] == "found")
+    assert found["id"] == mined.block_id.hex()
 
 
 async def test_each_attempt_takes_fresh_work_and_another_nonce(tmp_path: Path) -> None:

@@ -229,6 +229,7 @@ def _keep(pilot: Sequence[Trace], kept: float, top: float, n_train: int) -> tupl
     best = finals >= np.quantile(finals, 1 - top)
     shown = np.array([trace.shown for trace in pilot])[best]
     gains = np.quantile(finals[best][:, None] - shown, kept, axis=0)
+    gains[0] = np.quantile(shown[:, 0], 1 - kept)
     return tuple(max(0.0, float(gain)) / n_train for gain in gains)
 
 
