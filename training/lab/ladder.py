@@ -226,8 +226,9 @@ def _keep_share(
     best = finals >= np.quantile(finals, 1 - top)
     shown = np.array([trace.shown for trace in traces])[best]
     gains = np.quantile(finals[best][:, None] - shown, kept, axis=0)
-    gains[0] = np.quantile(shown[:, 0], 1 - promising)
-    return tuple(math.ceil(1000 * max(0.0, float(gain)) / n_train) / 1000 for gain in gains)
+    shares = [math.ceil(1000 * max(0.0, float(gain)) / n_train) / 1000 for gain in gains]
+    shares[0] = math.floor(1000 * float(np.quantile(shown[:, 0], 1 - promising)) / n_train) / 1000
+    return tuple(shares)
 
 
 def _get_first_eval(trace: Trace, target: int) -> list[int]:

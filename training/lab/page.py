@@ -37,7 +37,7 @@ that measures:
 | versions | torch {measured["torch"]}, Python {measured["python"]} |
 | date | {measured["date"]} |
 
-A course is one attempt from fresh weights to the end of the polish, under a watermark of its own, never giving up. Its
+A course is one attempt from the look at what its watermark promises to the end of the polish, never giving up. Its
 checkpoints tell for every target whether an attempt would have met it and what it would have cost with the plan's
 allowances. The first {measured["pilot_courses"]} courses of a stretch choose the allowances and nothing else; the others (n) measure. The
 rows keep seed, counts and multiply-accumulates at every checkpoint. ± is one standard deviation over courses; the seconds are
@@ -53,8 +53,9 @@ Work is what an attempt costs on average over the probability that it succeeds, 
 passes for a sample trained; evaluation, polishing and recounts by what they multiply). The interval is Clopper and Pearson's.
 The eval floor is what 19 in 20 of the networks that met the train target reached; where too few met it, the last floor measured
 is kept. **Fitted** rungs were met by fewer than 15 courses: their probability is that of a normal tail fitted to the counted
-rungs, and so their work is an extrapolation. CV is the coefficient of variation of the cost to solution: 1 is a lottery without
-memory, below 0.3 a race. The foot is a race, there for slow machines; the ladder goes from {works[0]:,} to {works[-1]:,} M,
+targets of the courses that did not give up at the promise, times the share of those; their work is an extrapolation. CV is the coefficient of variation of the cost to solution: 1 is a lottery without
+memory, below 0.3 a race. An attempt is one header looked at; most are given up there, at a fiftieth of a course's cost, and do
+not succeed. The foot is a race, there for slow machines; the ladder goes from {works[0]:,} to {works[-1]:,} M,
 counted up to {counted[-1]:,} M.
 
 {_HEADINGS}

@@ -26,6 +26,7 @@ _RULE_OF_THREE = 3.0
 """Where nothing succeeded in n attempts, the probability is below 3/n with 95 % confidence."""
 _ENOUGH_TO_HALVE = 20
 _FLOOR_SHARE = 0.05
+_PICKED = 0.05
 _SHARES = (0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
 _TOPS = (0.03, 0.06, 0.1, 0.2, 0.4, 1.0)
 
@@ -87,6 +88,13 @@ def choose_as_reference(pilot: Sequence[Trace], goal: Goal, sizes: Sizes) -> Seq
     """The rule by which ladders are made: one schedule, cheap over many targets."""
     plan = Plan(0, 0, 0, ())
     return choose_allowances(Stretch(pilot[0].frozen, plan, tuple(pilot), ()), sizes)
+
+
+def choose_pickier(pilot: Sequence[Trace], goal: Goal, sizes: Sizes) -> Sequence[float]:
+    """The reference's schedule, but only a twentieth of the headers promises enough to be trained for."""
+    promises = [trace.shown[0] for trace in pilot]
+    least = float(np.quantile(promises, 1 - _PICKED)) / sizes.n_train
+    return (least, *choose_as_reference(pilot, goal, sizes)[1:])
 
 
 def choose_for_goal(pilot: Sequence[Trace], goal: Goal, sizes: Sizes) -> Sequence[float]:

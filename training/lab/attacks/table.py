@@ -21,6 +21,7 @@ from training.lab.attacks.prices import (
     choose_as_reference,
     choose_for_goal,
     choose_goals,
+    choose_pickier,
     compute_price,
     compute_shift,
     compute_spread,
@@ -115,6 +116,8 @@ def _collect_cases(
         if courses := by_attack[attack.name]:
             yield _Case(attack.name, attack.meaning, even_out(courses), choose_as_reference, attack.once)
     yield _Case("own give-up", "gives up by a schedule for this one target", reference, choose_for_goal, 0)
+    meaning = "trains only for the twentieth of headers that promises most"
+    yield _Case("look harder", meaning, reference, choose_pickier, 0)
     # One half tells what promises, the other what it is worth.
     for grinding in GRINDINGS if len(reference) > 1 else ():
         courses = grind(ground, reference, grinding.look)
