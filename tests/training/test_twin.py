@@ -182,3 +182,9 @@ def test_activations_are_quantised_and_their_gradient_stops_at_the_clamps() -> N
     grid.sum().backward()  # type: ignore[no-untyped-call]
     assert values.grad is not None
     assert values.grad.tolist() == [0, 1, 1, 0]
+
+
+def test_normalisations_begin_as_the_recipe_says() -> None:
+    twin = Twin(NETWORK, build_watermark(9_800), torch.Generator().manual_seed(0), gain=0.25, shift=0.3)
+    assert all(torch.all(gain == 0.25) for gain in twin.gains)
+    assert all(torch.all(shift == torch.tensor(0.3)) for shift in twin.shifts)
