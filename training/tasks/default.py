@@ -16,8 +16,8 @@ DEFAULT_RECIPE = Recipe(
     betas=(0.5, 0.9),
     warm_up=0.3,
     label_smoothing=0.1,
-    gain=0.25,
-    shift=0.3,
+    gain=0.15,
+    shift=0.0,
     logit_scale=2.0,
     polish=Polish(
         tune_steps=20, tune_rate=0.01, tune_weight_rate=0.05, sweeps=_SWEEPS, proposals=16, softness=0.1
