@@ -47,7 +47,7 @@ def compute_watermark_seed(header: bytes) -> Hash32:
 
 def derive_watermark(header: bytes, weight_count: int, frozen_count: int) -> Watermark:
     """The watermark of a header's bytes on `weight_count` weights, `frozen_count` of them frozen."""
-    drbg = HashDrbg(compute_watermark_seed(header), b"", _TAG.encode("ascii"))
+    drbg = _start_drbg(header)
     stream = bytearray()
     key_bytes = 4 * weight_count
     while len(stream) < key_bytes:
@@ -59,6 +59,20 @@ def derive_watermark(header: bytes, weight_count: int, frozen_count: int) -> Wat
         rest = np.concatenate([rest, _drop_255(drbg.generate(_REQUEST_BYTES))])
     values = (rest[:frozen_count].astype(np.int16) - 127).astype(np.int8)
     return Watermark(weight_count, indices, values)
+
+
+def derive_indices(header: bytes, weight_count: int, frozen_count: int) -> npt.NDArray[np.int64]:
+    """The frozen places alone, as `derive_watermark` has them, by a part of its hashes."""
+    drbg = _start_drbg(header)
+    stream = bytearray()
+    while missing := 4 * weight_count - len(stream):
+        # What a request gives does not depend on its length, only what later ones give does.
+        stream += drbg.generate(min(missing, _REQUEST_BYTES))
+    return select_smallest(np.frombuffer(bytes(stream), dtype="<u4"), frozen_count)
+
+
+def _start_drbg(header: bytes) -> HashDrbg:
+    return HashDrbg(compute_watermark_seed(header), b"", _TAG.encode("ascii"))
 
 
 def select_smallest(keys: npt.NDArray[np.uint32], count: int) -> npt.NDArray[np.int64]:

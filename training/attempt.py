@@ -1,13 +1,13 @@
-"""One attempt at a block: train under the header's watermark, polish, recount exactly (protocol §3, §5).
+"""An attempt at a block: train under headers' watermarks, polish, recount exactly (protocol §3, §5).
 
-Owns the decision to go on, to claim or to give up, and the witness. How the network gets there is
-training.course's; where headers come from and where witnesses go is the miner's.
+Owns the choice of headers, the decision to go on, to claim or to give up with each, and the witness. How a
+network gets there is training.course's; where headers come from and where witnesses go is the miner's.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,19 +18,30 @@ from consensus.network import IntegerNetwork, count_correct
 from consensus.solution import encode_solution, extract_solution
 from consensus.task import Rung, Task
 from consensus.watermark import derive_watermark
-from training.course import Course, Judgement, judge
+from training.course import Course, Judgement, judge, look
 from training.data import Records, TrainingData
 from training.evaluator import choose_compute_logits, count_right
+from training.headers import NONCES, pick_freest
+from training.lockstep import Lockstep
 from training.optimise import Ranks
 from training.recipe import Recipe
 
-__all__ = ["AttemptResult", "MiningAttempt", "Outcome", "Progress", "TrainingData"]
+__all__ = ["AttemptResult", "Candidate", "MiningAttempt", "Outcome", "Progress", "TrainingData"]
 
 Outcome = Literal["found", "missed", "gave-up", "cancelled"]
 _REPORT_STEPS = 16
 _LOOKS = 64
-"""At headers, before there may be a fresh template."""
-_NONCES = 2**64
+"""At headers for each candidate, before there may be a fresh template."""
+_LOOKS_TOGETHER = 4
+_SEEDS = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A header and the course under its watermark, not begun."""
+
+    header: Header
+    course: Course
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +49,11 @@ class Progress:
     """How far an attempt is."""
 
     samples: int
-    """Trained so far."""
+    """Trained so far, with each network that is left."""
     total_samples: int
     """Of a full attempt."""
     train_correct: int
-    """Right train records, estimated from the last batches while training."""
+    """Right train records of the best network, estimated from its last batches while training."""
     eval_correct: int
     """Right eval records of the last exact count, 0 before the first."""
     seconds: float
@@ -55,13 +66,16 @@ class AttemptResult:
 
     witness: Witness | None
     """Counted exactly on a self-tested evaluator; there iff the outcome is found."""
+    header: Header
+    """What the witness is for; without one, that of the network told of here, which came furthest."""
     samples: int
+    """Trained with all networks together."""
     multiply_accumulates: int
     """Three forward passes for a sample trained; evaluation and polishing by what they multiply."""
     train_correct: int
     """Exact if the outcome is found or missed, else an estimate."""
     eval_correct: int
-    """Exact if the outcome is found or missed, else 0 or an earlier exact count."""
+    """Exact if the outcome is found, else 0 or an earlier exact count: a near miss alone is counted."""
     seconds: float
     outcome: Outcome
 
@@ -87,52 +101,77 @@ class MiningAttempt:
         self._ranks = ranks
         self._compute_logits = choose_compute_logits(device)
 
+    def build(self, header: Header, rung: Rung, seed: int) -> Candidate:
+        """The course of an attempt at this header and rung."""
+        network = self._task.network
+        frozen_count = self._task.compute_frozen_count(rung)
+        watermark = derive_watermark(encode_header(header), network.weight_count, frozen_count)
+        plan = self._recipe.get_plan(rung)
+        return Candidate(
+            header, Course(network, watermark, self._data, self._recipe, plan, seed, self._ranks)
+        )
+
     def choose(
         self, header: Header, rung: Rung, seed: int, is_cancelled: Callable[[], bool]
-    ) -> tuple[Header, int]:
-        """A header worth training for, and the multiply-accumulates of passing others over.
+    ) -> tuple[list[Candidate], int]:
+        """Headers to train for in one pass, and the multiply-accumulates of passing others over.
 
-        It is the first, its nonce counted up, whose watermark promises what the plan asks for, so that an
-        attempt at it with the same seed goes on; after 64, or cancelled, it is the next one.
+        The nonce is counted up, and of so many as the recipe says the freest is looked at, with seeds counted
+        up too. Chosen are the first whose watermarks promise what the plan asks for; after 64 looks for one
+        of them it is the next, and once cancelled there may be fewer, but always one.
         """
         least = self._recipe.get_plan(rung).allowances[0] * len(self._data.train)
-        spent = 0
-        for _ in range(_LOOKS):
-            course = self.build_course(header, rung, seed, lambda: None)
-            if course.promise >= least or is_cancelled():
-                break
-            spent += course.multiply_accumulates
-            header = replace(header, nonce=(header.nonce + 1) % _NONCES)
-        return header, spent
+        count = self._count_networks(rung)
+        chosen: list[Candidate] = []
+        begun = spent = looks = 0
+        while len(chosen) < count and not (chosen and is_cancelled()):
+            offsets = range(begun, begun + min(count, _LOOKS_TOGETHER))
+            begun = offsets.stop
+            candidates = [self._build_next(header, rung, seed, offset) for offset in offsets]
+            look([candidate.course for candidate in candidates])
+            for candidate in candidates:
+                looks += 1
+                is_next = candidate.course.promise >= least or looks > _LOOKS or is_cancelled()
+                if is_next and len(chosen) < count:
+                    chosen.append(candidate)
+                    looks = 0
+                else:
+                    spent += candidate.course.multiply_accumulates
+        return chosen, spent
+
+    def _build_next(self, header: Header, rung: Rung, seed: int, offset: int) -> Candidate:
+        nonce = (header.nonce + offset * self._recipe.headers) % NONCES
+        freest = self.pick(replace(header, nonce=nonce), rung)
+        return self.build(freest, rung, (seed + offset) % _SEEDS)
+
+    def pick(self, header: Header, rung: Rung) -> Header:
+        """The one to look at of those that begin at this header."""
+        frozen_count = self._task.compute_frozen_count(rung)
+        return pick_freest(header, self._recipe.headers, self._task.network, frozen_count)
+
+    def _count_networks(self, rung: Rung) -> int:
+        """The recipe's, but no more than the courses that the rung is worth: one of them should win."""
+        course = 3 * self._task.network.multiply_accumulates * self._recipe.get_plan(rung).samples
+        return max(1, min(self._recipe.networks, rung.work * 10**6 // course))
 
     def run(
         self,
-        header: Header,
+        candidates: Sequence[Candidate],
         rung: Rung,
-        seed: int,
         is_cancelled: Callable[[], bool],
         report: Callable[[Progress], None],
     ) -> AttemptResult:
-        """Trains for `header`, nonce included, until its witness meets `rung` or there is no hope.
+        """Trains for all candidates in one pass, until a witness meets `rung` or there is no hope for any.
 
-        `seed` decides the first free weights, the order of samples and the search. `is_cancelled` is asked
-        between steps.
+        They must be at the same rung and are used up. `is_cancelled` is asked between steps.
         """
-        return _Run(self, header, rung, seed, is_cancelled, report).execute()
+        return _Run(self, candidates, rung, is_cancelled, report).execute()
 
     def count(self, network: IntegerNetwork, records: Records) -> int:
         """Exact number of records classified right."""
         if self._compute_logits is None:
             return count_correct(network, records.pixels.cpu().numpy(), records.labels.cpu().numpy())
         return count_right(self._compute_logits(network, records.pixels), records.labels)
-
-    def build_course(self, header: Header, rung: Rung, seed: int, poll: Callable[[], None]) -> Course:
-        """The course of an attempt at this header and rung."""
-        network = self._task.network
-        frozen_count = self._task.compute_frozen_count(rung)
-        watermark = derive_watermark(encode_header(header), network.weight_count, frozen_count)
-        plan = self._recipe.get_plan(rung)
-        return Course(network, watermark, self._data, self._recipe, plan, seed, poll, self._ranks)
 
     @property
     def data(self) -> TrainingData:
@@ -145,15 +184,29 @@ class MiningAttempt:
         return self._recipe
 
 
+@dataclass(slots=True)
+class _Standing:
+    """How a course stands."""
+
+    train_correct: int = 0
+    eval_correct: int = 0
+    recounts: int = 0
+    checkpoint: int = 0
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Greater for one that came further, or as far with more right."""
+        return self.checkpoint, self.train_correct
+
+
 class _Run:
     """The state of one attempt."""
 
     def __init__(
         self,
         attempt: MiningAttempt,
-        header: Header,
+        candidates: Sequence[Candidate],
         rung: Rung,
-        seed: int,
         is_cancelled: Callable[[], bool],
         report: Callable[[Progress], None],
     ) -> None:
@@ -161,40 +214,49 @@ class _Run:
         self._attempt, self._rung = attempt, rung
         self._plan = attempt.recipe.get_plan(rung)
         self._is_cancelled, self._report = is_cancelled, report
-        self._polls = self._recounts = 0
-        self._train_correct = self._eval_correct = 0
-        self._course = attempt.build_course(header, rung, seed, self._poll)
+        self._polls = 0
+        self._headers = {candidate.course: candidate.header for candidate in candidates}
+        self._standings = {course: _Standing() for course in self._headers}
+        self._lockstep = Lockstep(list(self._headers))
 
     def execute(self) -> AttemptResult:
         try:
             return self._follow()
         except _Cancelled:
-            return self._finish("cancelled", None)
+            return self._finish("cancelled", self._best, None)
 
     def _follow(self) -> AttemptResult:
-        for checkpoint in self._course.follow():
+        is_missed = False
+        for course, checkpoint in self._lockstep.follow(self._poll):
+            standing = self._standings[course]
+            standing.checkpoint = checkpoint.index
             if not checkpoint.is_promise:
-                self._train_correct = checkpoint.train_correct
+                standing.train_correct = checkpoint.train_correct
             allowance = self._plan.allowances[checkpoint.index] * len(self._attempt.data.train)
             judgement = judge(checkpoint, self._rung.min_train_correct, allowance)
-            if judgement is Judgement.RECOUNT or checkpoint.is_last:
-                if witness := self._recount(self._course.build_network()):
-                    return self._finish("found", witness)
-            elif judgement is Judgement.GIVE_UP:
-                return self._finish("gave-up", None)
-        return self._finish("missed", None)
+            if judgement is Judgement.RECOUNT and (witness := self._recount(course)):
+                return self._finish("found", course, witness)
+            if judgement is Judgement.GIVE_UP:
+                self._lockstep.leave(course)
+            is_missed |= checkpoint.is_last
+        return self._finish("missed" if is_missed else "gave-up", self._best, None)
 
-    def _recount(self, network: IntegerNetwork) -> Witness | None:
+    def _recount(self, course: Course) -> Witness | None:
         """The network's witness, if both exact counts meet the rung."""
-        self._recounts += 1
-        self._train_correct = self._attempt.count(network, self._attempt.data.train)
-        self._eval_correct = self._attempt.count(network, self._attempt.data.eval)
-        if self._train_correct < self._rung.min_train_correct:
+        standing, network = self._standings[course], course.build_network()
+        standing.recounts += 1
+        standing.train_correct = self._attempt.count(network, self._attempt.data.train)
+        standing.eval_correct = self._attempt.count(network, self._attempt.data.eval)
+        if standing.train_correct < self._rung.min_train_correct:
             return None
-        if self._eval_correct < self._rung.min_eval_correct:
+        if standing.eval_correct < self._rung.min_eval_correct:
             return None
-        solution = encode_solution(extract_solution(network, self._course.watermark))
-        return Witness(self._train_correct, self._eval_correct, solution)
+        solution = encode_solution(extract_solution(network, course.watermark))
+        return Witness(standing.train_correct, standing.eval_correct, solution)
+
+    @property
+    def _best(self) -> Course:
+        return max(self._standings, key=lambda course: self._standings[course].rank)
 
     def _poll(self) -> None:
         if self._is_cancelled():
@@ -204,24 +266,33 @@ class _Run:
             self._report(self._build_progress())
 
     def _build_progress(self) -> Progress:
-        is_training = self._course.samples < self._course.total_samples
-        train_correct = self._course.estimate_train_correct() if is_training else self._train_correct
+        furthest = max(self._headers, key=lambda course: course.samples)
+        standing = self._standings[self._best]
+        train_correct = standing.train_correct
+        if furthest.samples < furthest.total_samples:
+            together = [course for course in self._headers if course.samples == furthest.samples]
+            train_correct = max(course.estimate_train_correct() for course in together)
         return Progress(
-            self._course.samples,
-            self._course.total_samples,
+            furthest.samples,
+            furthest.total_samples,
             train_correct,
-            self._eval_correct,
+            standing.eval_correct,
             self._get_seconds(),
         )
 
-    def _finish(self, outcome: Outcome, witness: Witness | None) -> AttemptResult:
-        recounted = self._recounts * self._course.recount_cost
+    def _finish(self, outcome: Outcome, course: Course, witness: Witness | None) -> AttemptResult:
+        spent = sum(
+            each.multiply_accumulates + standing.recounts * each.recount_cost
+            for each, standing in self._standings.items()
+        )
+        standing = self._standings[course]
         return AttemptResult(
             witness,
-            self._course.samples,
-            self._course.multiply_accumulates + recounted,
-            self._train_correct,
-            self._eval_correct,
+            self._headers[course],
+            sum(each.samples for each in self._standings),
+            spent,
+            standing.train_correct,
+            standing.eval_correct,
             self._get_seconds(),
             outcome,
         )

@@ -7,10 +7,9 @@ Owns what is done and what it costs. Whether to go on at a checkpoint is decided
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
 from itertools import chain
 
 import torch
@@ -63,9 +62,20 @@ def judge(checkpoint: Checkpoint, target: int, allowance: float) -> Judgement:
     return Judgement.GO_ON if checkpoint.train_correct >= target - allowance else Judgement.GIVE_UP
 
 
-class Course:
-    """One attempt under one watermark. `poll` is called between steps and ends the course by raising."""
+def look(courses: Sequence[Course]) -> None:
+    """Finds what courses on the same data promise, in one pass."""
+    promises = count_promised([course.twin for course in courses], courses[0].data)
+    for course, promise in zip(courses, promises, strict=True):
+        course.note_promise(promise)
 
+
+class Course:
+    """One attempt under one watermark."""
+
+    twin: Twin
+    """The network that ends in the block."""
+    generator: torch.Generator
+    """Of the first free weights, the order of samples and the search, in turn."""
     samples: int
     """Trained so far."""
     multiply_accumulates: int
@@ -79,47 +89,70 @@ class Course:
         recipe: Recipe,
         plan: Plan,
         seed: int,
-        poll: Callable[[], None] = lambda: None,
         ranks: Ranks | None = None,
     ) -> None:
         self.samples = 0
         self.multiply_accumulates = 0
-        self._generator = torch.Generator().manual_seed(seed)
-        self._twin = Twin(spec, watermark, self._generator, recipe.gain, recipe.shift, data.inputs.device)
-        self._spec, self._data, self._recipe, self._plan = spec, data, recipe, plan
-        self._poll, self._ranks = poll, ranks
+        self.generator = torch.Generator().manual_seed(seed)
+        self.twin = Twin(spec, watermark, self.generator, recipe.gain, recipe.shift, data.inputs.device)
+        self.data, self.recipe = data, recipe
+        self._spec, self._plan, self._ranks = spec, plan, ranks
+        self._steps: Iterator[None] | None = None
+        self._poll: Callable[[], None] = lambda: None
         self._recent: deque[Tensor] = deque(maxlen=_WINDOW_STEPS)
+        self._promise: int | None = None
         self._head: Head | None = None
 
     @property
     def total_samples(self) -> int:
         """Trained at the end of a full course: whole steps."""
-        return self._plan.samples // self._recipe.batch * self._recipe.batch
+        return self._plan.samples // self.recipe.batch * self.recipe.batch
 
     @property
     def watermark(self) -> Watermark:
         """What the network carries."""
-        return self._twin.watermark
+        return self.twin.watermark
 
-    @cached_property
+    @property
     def promise(self) -> int:
-        """Right train records that the untrained network promises; looking costs once."""
-        self.multiply_accumulates += compute_cost(self._twin, self._data)
-        return count_promised(self._twin, self._data)
+        """Right train records that the untrained network promises; looks where nobody has looked."""
+        if self._promise is None:
+            look([self])
+        assert self._promise is not None, "a look notes it"
+        return self._promise
+
+    def note_promise(self, promise: int) -> None:
+        """A look was taken, which costs once."""
+        self.multiply_accumulates += compute_cost(self.twin, self.data)
+        self._promise = promise
 
     def build_network(self) -> IntegerNetwork:
         """The network as it is now."""
-        return self._head.build_network() if self._head else self._twin.export()
+        return self._head.build_network() if self._head else self.twin.export()
 
     def estimate_train_correct(self) -> int:
         """Right train records by the last steps' batches, which it waits for."""
         if not self._recent:
             return 0
-        share = torch.stack(list(self._recent)).sum() / (len(self._recent) * self._recipe.batch)
-        return int(share * len(self._data.train))
+        share = torch.stack(list(self._recent)).sum() / (len(self._recent) * self.recipe.batch)
+        return int(share * len(self.data.train))
 
-    def follow(self) -> Iterator[Checkpoint]:
-        """Goes the whole way, pausing at every checkpoint; it ends where the caller stops asking."""
+    def join(self, steps: Iterator[None]) -> None:
+        """Has `steps` train the twin, a step at a time, and tell `note` of each (training.lockstep)."""
+        self._steps = steps
+
+    def note(self, right: Tensor) -> None:
+        """A step was trained, with int64[] right answers in its batch."""
+        self._recent.append(right)
+        self.samples += self.recipe.batch
+        self.multiply_accumulates += 3 * self._spec.multiply_accumulates * self.recipe.batch
+
+    def follow(self, poll: Callable[[], None] = lambda: None) -> Iterator[Checkpoint]:
+        """Goes the whole way, pausing at every checkpoint; it ends where the caller stops asking.
+
+        `poll` is called between steps and ends the course by raising.
+        """
+        self._poll = poll
         yield Checkpoint(0, self.promise, False)
         yield from self._train_and_polish(1)
 
@@ -130,23 +163,28 @@ class Course:
             yield Checkpoint(number, train_correct, is_last)
 
     def _train(self) -> Iterator[int]:
-        steps, parts = self._plan.samples // self._recipe.batch, self._plan.parts
-        ends = {steps * part // parts for part in range(1, parts)}
-        samples, generator = self._plan.samples, self._generator
-        stream = train(self._twin, self._data, self._recipe, samples, generator, self._ranks)
-        for step, right in enumerate(stream, 1):
-            self._recent.append(right)
-            self.samples += self._recipe.batch
-            self.multiply_accumulates += 3 * self._spec.multiply_accumulates * self._recipe.batch
-            self._poll()
-            if step in ends:
+        batch = self.recipe.batch
+        # Who trains in lockstep may be past the first steps before it is asked for them.
+        steps, begun = (self._steps, 0) if self._steps else (self._train_alone(), self.samples)
+        for part in range(1, self._plan.parts + 1):
+            end = begun + self._plan.samples // batch * part // self._plan.parts * batch
+            while self.samples < end:
+                next(steps)
+                self._poll()
+            if part < self._plan.parts:
                 yield self.estimate_train_correct()
 
+    def _train_alone(self) -> Iterator[None]:
+        samples = self._plan.samples
+        for right in train(self.twin, self.data, self.recipe, samples, self.generator, self._ranks):
+            self.note(right)
+            yield
+
     def _polish(self) -> Iterator[tuple[int, bool]]:
-        polish = self._recipe.polish
+        polish = self.recipe.polish
         features = self._compute_features()
         yield self._open_head(features), False
-        for _ in tune(self._twin, features, self._data.train.labels, self._recipe):
+        for _ in tune(self.twin, features, self.data.train.labels, self.recipe):
             self.multiply_accumulates += 3 * self._dense_cost
             self._poll()
         yield self._open_head(features), polish.sweeps == 0
@@ -154,29 +192,27 @@ class Course:
             yield self._sweep(0.5**sweep), sweep + 1 == polish.sweeps
 
     def _compute_features(self) -> Tensor:
-        self.multiply_accumulates += (
-            len(self._data.train) * self._spec.multiply_accumulates - self._dense_cost
-        )
-        return compute_features(self._twin.export(), self._data.train.pixels)
+        self.multiply_accumulates += len(self.data.train) * self._spec.multiply_accumulates - self._dense_cost
+        return compute_features(self.twin.export(), self.data.train.pixels)
 
     def _open_head(self, features: Tensor) -> int:
         self.multiply_accumulates += self._dense_cost
-        self._head = Head(self._twin.export(), self.watermark.frozen_mask, features, self._data.train.labels)
+        self._head = Head(self.twin.export(), self.watermark.frozen_mask, features, self.data.train.labels)
         return self._head.train_correct
 
     def _sweep(self, width: float) -> int:
         assert self._head is not None, "the head is opened before it is searched"
-        for trials in self._head.sweep(self._recipe.polish, width, self._generator):
-            self.multiply_accumulates += trials * len(self._data.train)
+        for trials in self._head.sweep(self.recipe.polish, width, self.generator):
+            self.multiply_accumulates += trials * len(self.data.train)
             self._poll()
         return self._head.train_correct
 
     @property
     def recount_cost(self) -> int:
         """Multiply-accumulates of counting both splits exactly."""
-        return (len(self._data.train) + len(self._data.eval)) * self._spec.multiply_accumulates
+        return (len(self.data.train) + len(self.data.eval)) * self._spec.multiply_accumulates
 
     @property
     def _dense_cost(self) -> int:
         """Multiply-accumulates of the dense layers on the whole train split."""
-        return len(self._data.train) * sum(layer.outputs * layer.inputs for layer in self._spec.layers[-2:])
+        return len(self.data.train) * sum(layer.outputs * layer.inputs for layer in self._spec.layers[-2:])

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from training.data import TrainingData
 from training.recipe import Recipe
+from training.stack import TwinStack
 from training.twin import Twin
 
 
@@ -44,7 +45,7 @@ def train(
     steps = samples // recipe.batch
     optimiser = build_optimiser(twin, recipe)
     batches = draw_batches(len(data.train), recipe.batch, generator)
-    compute = _choose_loss(data.inputs.device)
+    compute = choose_loss(data.inputs.device)
     twin.train()
     for step in range(steps):
         set_rates(optimiser, compute_one_cycle((step + 0.5) / steps, recipe.warm_up))
@@ -59,19 +60,26 @@ def train(
         yield right
 
 
-def compute_loss(twin: Twin, inputs: Tensor, labels: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """float[] loss of a batch and int64[] right answers in it."""
+def compute_loss(
+    model: Twin | TwinStack, inputs: Tensor, labels: Tensor, recipe: Recipe
+) -> tuple[Tensor, Tensor]:
+    """float[] loss of a batch and int64[] right answers in it.
+
+    Of a stack, which takes a batch for each twin: the sum of their losses, int64[K] right answers.
+    """
     with _mixed_precision(inputs.device):
-        logits = twin(inputs)
-    scaled = logits.float() * recipe.logit_scale
-    loss = F.cross_entropy(scaled, labels, label_smoothing=recipe.label_smoothing)
-    return loss, (logits.detach().argmax(1) == labels).sum()
+        logits = model(inputs)
+    scaled = logits.float().flatten(0, -2) * recipe.logit_scale
+    loss = F.cross_entropy(scaled, labels.flatten(), label_smoothing=recipe.label_smoothing)
+    count = labels.numel() // labels.shape[-1]
+    return loss * count, (logits.detach().argmax(-1) == labels).sum(-1)
 
 
-ComputeLoss = Callable[[Twin, Tensor, Tensor, Recipe], tuple[Tensor, Tensor]]
+ComputeLoss = Callable[[Twin | TwinStack, Tensor, Tensor, Recipe], tuple[Tensor, Tensor]]
 
 
-def _choose_loss(device: torch.device) -> ComputeLoss:
+def choose_loss(device: torch.device) -> ComputeLoss:
+    """`compute_loss`, compiled where that pays."""
     return _compile_loss() if device.type == "cuda" else compute_loss
 
 
@@ -84,7 +92,7 @@ def _compile_loss() -> ComputeLoss:
     return torch.compile(compute_loss)
 
 
-def build_optimiser(twin: Twin, recipe: Recipe) -> torch.optim.Adam:
+def build_optimiser(twin: Twin | TwinStack, recipe: Recipe) -> torch.optim.Adam:
     """Adam on the free weights and, at a rate of its own, on everything that no watermark touches."""
     others = [twin.bias, *twin.gains, *twin.shifts]
     groups = [

@@ -98,10 +98,11 @@ class ParallelAttempt:
         is_cancelled: Callable[[], bool],
         report: Callable[[Progress], None],
     ) -> AttemptResult:
-        """Rank 0: an attempt under the contract of MiningAttempt.run."""
+        """Rank 0: an attempt at this header, by MiningAttempt.run's contract."""
         self._exchange(_encode_order(header, rung, seed))
         try:
-            return self._attempt.run(header, rung, seed, is_cancelled, report)
+            candidate = self._attempt.build(header, rung, seed)
+            return self._attempt.run([candidate], rung, is_cancelled, report)
         finally:
             if self._ranks.steps < self._get_total_steps(rung):
                 frozen_count = self._task.compute_frozen_count(rung)
@@ -117,9 +118,9 @@ class ParallelAttempt:
             self._take_part(*order)
 
     def _take_part(self, header: Header, rung: Rung, seed: int) -> None:
-        course = self._attempt.build_course(header, rung, seed, lambda: self._leave_at_end(rung))
+        course = self._attempt.build(header, rung, seed).course
         try:
-            for _ in course.follow():
+            for _ in course.follow(lambda: self._leave_at_end(rung)):
                 pass
         except _Left:
             return

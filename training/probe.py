@@ -6,10 +6,13 @@ others, and end better too. A look costs a hundredth of a course or two, so it i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 
 from training.data import TrainingData
+from training.stack import TwinStack
 from training.twin import Twin
 
 _RECORDS = 2_048
@@ -18,18 +21,19 @@ _RIDGE = 1e-2
 
 
 @torch.no_grad()
-def count_promised(twin: Twin, data: TrainingData) -> int:
-    """Right train records of a linear classifier behind the convolutions, scaled to the split.
+def count_promised(twins: Sequence[Twin], data: TrainingData) -> list[int]:
+    """Right train records of a linear classifier behind each twin's convolutions, scaled to the split.
 
-    It is fitted by least squares to the records that it is counted on. Nothing in the twin changes.
+    It is fitted by least squares to the records that it is counted on. No value in the twins changes.
     """
     labels = data.train.labels[:_RECORDS]
-    features = twin.extract(data.inputs[:_RECORDS]).double()
+    features = TwinStack(twins).extract(data.inputs[:_RECORDS]).double()
     rows = F.pad(features, (0, 1), value=1.0)
-    gram = rows.T @ rows + _RIDGE * torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
-    answers = F.one_hot(labels, twin.spec.classes).to(rows.dtype)
-    classes = (rows @ torch.linalg.solve(gram, rows.T @ answers)).argmax(1)
-    return int((classes == labels).sum()) * len(data.train) // len(labels)
+    ridge = _RIDGE * torch.eye(rows.shape[-1], dtype=rows.dtype, device=rows.device)
+    answers = F.one_hot(labels, twins[0].spec.classes).to(rows.dtype)
+    turned = rows.transpose(1, 2)
+    classes = (rows @ torch.linalg.solve(turned @ rows + ridge, turned @ answers)).argmax(-1)
+    return [int(right) * len(data.train) // len(labels) for right in (classes == labels).sum(-1)]
 
 
 def compute_cost(twin: Twin, data: TrainingData) -> int:

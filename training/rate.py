@@ -6,14 +6,25 @@ import time
 
 from consensus.block import Header
 from consensus.encoding import ZERO_HASH
+from consensus.network import NetworkSpec
 from consensus.task import Rung, Task
 from training.attempt import MiningAttempt, TrainingData
+from training.headers import pick_freest
 from training.recipe import Recipe
+
+_TURN = 2**20
+"""More headers than an attempt looks at."""
 
 
 def build_practice_header(nonce: int) -> Header:
     """A header that no chain has: only its nonce differs from others."""
     return Header(1, 1, ZERO_HASH, ZERO_HASH, 0, ZERO_HASH, ZERO_HASH, 0, ZERO_HASH, nonce)
+
+
+def pick_practice_header(seed: int, recipe: Recipe, network: NetworkSpec, frozen_count: int) -> Header:
+    """The practice header that an attempt of this seed looks at: no two seeds have any in common."""
+    first = build_practice_header(seed * recipe.headers)
+    return pick_freest(first, recipe.headers, network, frozen_count)
 
 
 def measure_rate(task: Task, dataset: TrainingData, recipe: Recipe, rung: Rung, seconds: float) -> float:
@@ -25,15 +36,20 @@ def measure_rate(task: Task, dataset: TrainingData, recipe: Recipe, rung: Rung, 
     attempt = MiningAttempt(task, dataset, recipe, dataset.inputs.device)
     _spend(attempt, rung, 0, time.monotonic() + seconds / 10)
     spent, started = 0, time.monotonic()
-    deadline, nonce = started + seconds, 1
+    deadline, turn = started + seconds, 1
     while time.monotonic() < deadline:
-        spent += _spend(attempt, rung, nonce, deadline)
-        nonce += 1
+        spent += _spend(attempt, rung, turn, deadline)
+        turn += 1
     return spent / 1e6 / (time.monotonic() - started)
 
 
-def _spend(attempt: MiningAttempt, rung: Rung, nonce: int, deadline: float) -> int:
+def _spend(attempt: MiningAttempt, rung: Rung, turn: int, deadline: float) -> int:
     """Multiply-accumulates of one attempt that ends at the deadline at the latest."""
-    header = build_practice_header(nonce)
-    result = attempt.run(header, rung, nonce, lambda: time.monotonic() >= deadline, lambda progress: None)
-    return result.multiply_accumulates
+
+    def is_over() -> bool:
+        return time.monotonic() >= deadline
+
+    header, seed = build_practice_header(turn * _TURN), turn * _TURN
+    candidates, looked = attempt.choose(header, rung, seed, is_over)
+    result = attempt.run(candidates, rung, is_over, lambda progress: None)
+    return looked + result.multiply_accumulates

@@ -50,8 +50,12 @@ class Recipe:
 
     plans: tuple[Plan, ...]
     """By min_work, the first from 0."""
+    headers: int
+    """Of so many the one that leaves the filters freest is looked at (training.headers)."""
+    networks: int
+    """Trained in one pass, each under a header of its own: a small one alone leaves a processor idle."""
     batch: int
-    """Samples of one step."""
+    """Samples of one step of each."""
     weight_rate: float
     """Peak learning rate of the free weights, on their grid of [-1, 1]."""
     normalisation_rate: float

@@ -17,7 +17,9 @@ from consensus.network import BIAS_BOUND, MULTIPLIER_LIMIT, OFFSET_BOUND, Intege
 from consensus.watermark import Watermark
 from training.quantisation import LEVELS, get_weight_levels, place_weights, quantise_activations
 
-_EPSILON = 1e-5
+EPSILON = 1e-5
+MOMENTUM = 0.1
+"""Of the running statistics, as the newest batch has it."""
 _FOLD = 2**24
 
 
@@ -74,17 +76,6 @@ class Twin(nn.Module):
             activations = self._normalise(index, sums, self.spec.layers[index].pooled)
         return self._classify(activations.flatten(1), hidden, last)
 
-    def extract(self, activations: Tensor) -> Tensor:
-        """float[n, flat] behind the convolutions, normalised by these records; keeps no statistics."""
-        convolutions = self._split(self.compute_weights())[:-2]
-        for weights, layer, gain, shift in zip(
-            convolutions, self.spec.layers, self.gains, self.shifts, strict=False
-        ):
-            sums = F.conv2d(activations, weights, padding=1)
-            values = F.batch_norm(sums, None, None, gain, shift, training=True, eps=_EPSILON)
-            activations = self.activate(F.max_pool2d(values, 2) if layer.pooled else values)
-        return activations.flatten(1)
-
     def classify(self, features: Tensor, weights: Tensor) -> Tensor:
         """float[n, classes] logits of float[n, flat] activations behind the convolutions."""
         return self._classify(features, *self._split(weights)[-2:])
@@ -107,8 +98,8 @@ class Twin(nn.Module):
             self.gains[index],
             self.shifts[index],
             self.training,
-            momentum=0.1,
-            eps=_EPSILON,
+            momentum=MOMENTUM,
+            eps=EPSILON,
         )
         # A gain is never negative, so the pool may come first and leave the rounding a quarter of the work.
         return self.activate(F.max_pool2d(values, 2) if pooled else values)
@@ -139,7 +130,7 @@ class Twin(nn.Module):
         )
 
     def _fold(self, index: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
-        scale = self.gains[index].double() / (self.variances[index].double() + _EPSILON).sqrt()
+        scale = self.gains[index].double() / (self.variances[index].double() + EPSILON).sqrt()
         shift = self.shifts[index].double() - scale * self.means[index].double()
         multipliers = (scale * (_FOLD / LEVELS)).round().clamp(0, MULTIPLIER_LIMIT - 1)
         offsets = (shift * (_FOLD * LEVELS)).round().clamp(-OFFSET_BOUND, OFFSET_BOUND)

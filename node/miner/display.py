@@ -130,8 +130,12 @@ def _format_count(count: object) -> str:
 def _format_end(event: Event) -> str:
     return (
         f"attempt {event['attempt']} for block {event['height']} {event['event']}: {format_counts(event)},"
-        f" {event['samples']:,} samples in {event['seconds']:.1f} s"
+        f" {_format_networks(event['networks'])}, {event['samples']:,} samples in {event['seconds']:.1f} s"
     )
+
+
+def _format_networks(count: int) -> str:
+    return f"{count} network{'s' * (count != 1)}"
 
 
 def _format_accepted(event: Event) -> str:

@@ -1,7 +1,8 @@
 """What a miner tells the world: one JSON object a line in status.jsonl, and the same to whoever listens.
 
 Every event has `time` (Unix seconds) and `event`; those of an attempt also `attempt`, `parent`, `height`,
-`frozen`, `train_target` and `eval_target`; those with counts `samples`, `train_correct` and `eval_correct`.
+`frozen`, `train_target` and `eval_target`; those with counts `samples`, `train_correct` and `eval_correct`;
+those of a result `networks`, how many were trained, each under a header of its own.
 Readers (the devnet's screen and report) skip what they do not know.
 """
 
@@ -127,7 +128,7 @@ class MinerStatus:
     rejected: int = 0
     """Blocks that a node refused."""
     attempts_by_parent: Counter[str] = field(default_factory=Counter)
-    """Parent id in hex → attempts begun on it, over all runs of the journal."""
+    """Parent id in hex → attempts begun on it, over all runs of the journal; each trains several networks."""
 
     def apply(self, event: Event) -> None:
         """Takes one event in."""

@@ -214,9 +214,11 @@ def _describe_progress(progress: TrainProgress) -> dict[str, Any]:
 
 def _describe_result(result: TrainResult) -> dict[str, Any]:
     return {
+        "networks": result.networks,
         "samples": result.samples,
         "multiply_accumulates": result.multiply_accumulates,
         "train_correct": result.train_correct,
-        "eval_correct": result.eval_correct,
+        # 0 stands for not counted.
+        "eval_correct": result.eval_correct or None,
         "seconds": round(result.seconds, 3),
     }

@@ -49,13 +49,13 @@ class TrainerSetup:
 
 @dataclass(frozen=True, slots=True)
 class TrainRequest:
-    """One attempt."""
+    """One attempt, with as many networks as the recipe trains in one pass."""
 
     header: Header
-    """Nonce included."""
+    """Of the first network, nonce included; counted up from there."""
     rung: Rung
     seed: int
-    """Of the free weights and the order of samples."""
+    """Of the first network's free weights and order of samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +76,18 @@ class TrainResult:
     outcome: Outcome
     witness: Witness | None
     """Counted exactly; there iff the outcome is found."""
+    networks: int
+    """Trained, each under a header of its own."""
     samples: int
+    """Of all networks together."""
     multiply_accumulates: int
     train_correct: int
+    """Of the network that won or came furthest."""
     eval_correct: int
+    """The same."""
     seconds: float
     nonce: int
-    """Of the header that was trained for: the request's, or one counted up from it."""
+    """Of that network's header: the request's, or one counted up from it."""
 
 
 RunAttempt = Callable[[TrainRequest, Callable[[], bool], Callable[[TrainProgress], None]], TrainResult]
@@ -291,9 +296,8 @@ def build_training_attempt(setup: TrainerSetup) -> RunAttempt:
     torch.set_num_threads(setup.threads)
     device = choose_device(setup.device)
     dataset = DatasetStore(setup.dataset_root).load(setup.dataset_id)
-    attempt = MiningAttempt(
-        setup.task, TrainingData.load(dataset, device), load_recipe(setup.task.network), device
-    )
+    recipe = load_recipe(setup.task.network)
+    attempt = MiningAttempt(setup.task, TrainingData.load(dataset, device), recipe, device)
 
     def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
         def forward(progress: Progress) -> None:
@@ -308,17 +312,18 @@ def build_training_attempt(setup: TrainerSetup) -> RunAttempt:
             )
 
         started = time.perf_counter()
-        header, looked = attempt.choose(request.header, request.rung, request.seed, is_cancelled)
-        result = attempt.run(header, request.rung, request.seed, is_cancelled, forward)
+        candidates, looked = attempt.choose(request.header, request.rung, request.seed, is_cancelled)
+        result = attempt.run(candidates, request.rung, is_cancelled, forward)
         return TrainResult(
             result.outcome,
             result.witness,
+            len(candidates),
             result.samples,
             looked + result.multiply_accumulates,
             result.train_correct,
             result.eval_correct,
             time.perf_counter() - started,
-            header.nonce,
+            result.header.nonce,
         )
 
     return run

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.drbg import HashDrbg
-from consensus.watermark import compute_watermark_seed, derive_watermark, select_smallest
+from consensus.watermark import compute_watermark_seed, derive_indices, derive_watermark, select_smallest
 
 TAG = b"FreezeNet/1/watermark"
 
@@ -37,6 +37,7 @@ def test_derivation_equals_the_text(weights: int, per_10000: int) -> None:
     assert watermark.indices.tolist() == indices
     assert watermark.values.tolist() == values
     assert int(watermark.frozen_mask.sum()) == frozen_count
+    assert derive_indices(header, weights, frozen_count).tolist() == indices
 
 
 @given(st.lists(st.integers(0, 3) | st.sampled_from([2**31, 2**32 - 1]), min_size=1, max_size=60), st.data())

@@ -12,14 +12,15 @@ from consensus.watermark import Watermark, derive_watermark
 from training.lab.traces import Trace
 from training.recipe import Plan, Recipe
 from training.tasks import load_recipe
+from training.twin import Twin
 
 NETWORK = NetworkSpec(c=1, h=8, w=8, classes=10, blocks=2, filters=8, hidden=64)
 NEVER = (0.0, *(1.0,) * 13)
 
 
 def build_recipe(samples: int, allowances: tuple[float, ...] = NEVER, parts: int = 8) -> Recipe:
-    """The recipe of digits with one plan."""
-    return replace(load_recipe("digits"), plans=(Plan(0, samples, parts, allowances),))
+    """The recipe of digits with one plan, at the first header it meets."""
+    return replace(load_recipe("digits"), headers=1, plans=(Plan(0, samples, parts, allowances),))
 
 
 def build_task(dataset: DatasetSpec, *rungs: Rung) -> Task:
@@ -31,6 +32,14 @@ def build_watermark(frozen: int, nonce: int = 0) -> Watermark:
     """A watermark on the network of digits; `frozen` per 10,000."""
     header = bytes([nonce]) + bytes(189)
     return derive_watermark(header, NETWORK.weight_count, NETWORK.weight_count * frozen // 10_000)
+
+
+def widen(twin: Twin) -> Twin:
+    """In float64, where sums in another order move no activation over an edge of its grid."""
+    twin.double()
+    twin.means = [mean.double() for mean in twin.means]
+    twin.variances = [variance.double() for variance in twin.variances]
+    return twin
 
 
 def make_trace(frozen: int, seed: int, mean: float, deviation: float) -> Trace:

@@ -15,7 +15,7 @@ from consensus.evaluation import NormativeWorkVerifier
 from consensus.task import Rung, Task
 from tests.training.samples import NETWORK, NEVER, build_recipe, build_task
 from training import attempt as attempt_module
-from training.attempt import AttemptResult, MiningAttempt, Progress
+from training.attempt import AttemptResult, Candidate, MiningAttempt, Progress
 from training.data import TrainingData
 from training.evaluator import ExactWorkVerifier
 from training.rate import build_practice_header
@@ -32,7 +32,7 @@ def _build(dataset: Dataset, data: TrainingData, recipe: Recipe) -> tuple[Mining
 
 
 def _run(attempt: MiningAttempt, rung: Rung, seed: int = 7) -> AttemptResult:
-    return attempt.run(HEADER, rung, seed, lambda: False, lambda progress: None)
+    return attempt.run([attempt.build(HEADER, rung, seed)], rung, lambda: False, lambda progress: None)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,8 @@ def test_missed_attempt_ran_to_its_end_and_counted(digits: Dataset, digits_data:
     assert result.witness is None
     assert result.samples == 1_297 // 64 * 64
     assert 500 < result.train_correct < FAR.min_train_correct
-    assert result.eval_correct > 150
+    # Far from the target: nothing is counted that the search has not counted already.
+    assert result.eval_correct == 0
 
 
 def test_eval_floor_alone_makes_a_miss(digits: Dataset, digits_data: TrainingData) -> None:
@@ -113,6 +114,7 @@ def test_eval_floor_alone_makes_a_miss(digits: Dataset, digits_data: TrainingDat
     result = _run(attempt, replace(EASY, min_train_correct=400, min_eval_correct=500))
     assert result.outcome == "missed"
     assert result.train_correct >= 400
+    assert 150 < result.eval_correct < 500
     assert result.witness is None
 
 
@@ -135,13 +137,13 @@ def test_multiply_accumulates_follow_the_documented_formula(
     recipe = build_recipe(1_280)
     attempt, _ = _build(digits, digits_data, recipe)
     polish, forward, dense = recipe.polish, NETWORK.multiply_accumulates, 64 * 64 + 640
-    watermark = attempt.build_course(HEADER, FAR, 7, lambda: None).watermark
+    watermark = attempt.build(HEADER, FAR, 7).course.watermark
     last = NETWORK.layers[-1].start
     free_last = NETWORK.weight_count - last - int((watermark.indices >= last).sum())
     sweep = polish.proposals * (64 * (1 + 10) + free_last)
     width = 64 + 1
     expected = 1_297 * (forward - dense + width**2 + 2 * width * 10) + width**3
-    expected += 3 * forward * 1_280 + 1_797 * forward
+    expected += 3 * forward * 1_280
     expected += 1_297 * (forward + dense + 3 * dense * polish.tune_steps + polish.sweeps * sweep)
     assert _run(attempt, FAR).multiply_accumulates == expected
 
@@ -156,7 +158,7 @@ def test_cancel_is_asked_between_steps_and_ends_the_attempt(
         asked.append(time.thread_time())
         return len(asked) == 20
 
-    result = attempt.run(HEADER, FAR, 1, is_cancelled, lambda progress: None)
+    result = attempt.run([attempt.build(HEADER, FAR, 1)], FAR, is_cancelled, lambda progress: None)
     assert result.outcome == "cancelled"
     assert result.witness is None
     assert result.samples == 20 * 64
@@ -172,14 +174,14 @@ def test_cancel_is_never_far_away(digits: Dataset, digits_data: TrainingData) ->
         asked.append(time.thread_time())
         return False
 
-    attempt.run(HEADER, FAR, 1, is_cancelled, lambda progress: None)
+    attempt.run([attempt.build(HEADER, FAR, 1)], FAR, is_cancelled, lambda progress: None)
     assert max(after - before for before, after in pairwise(asked)) < 0.2
 
 
 def test_progress_grows_to_the_whole_attempt(digits: Dataset, digits_data: TrainingData) -> None:
     attempt, _ = _build(digits, digits_data, build_recipe(2_594))
     reports: list[Progress] = []
-    attempt.run(HEADER, FAR, 1, lambda: False, reports.append)
+    attempt.run([attempt.build(HEADER, FAR, 1)], FAR, lambda: False, reports.append)
     samples = [report.samples for report in reports]
     assert samples == sorted(samples)
     assert samples[-1] == reports[-1].total_samples == 2_594 // 64 * 64
@@ -206,27 +208,93 @@ def test_attempt_on_cuda_verifies(digits: Dataset) -> None:
     NormativeWorkVerifier(digits).check(task, EASY, HEADER, result.witness)
 
 
-def test_chosen_header_is_the_first_that_promises_enough(digits: Dataset, digits_data: TrainingData) -> None:
+DEAR = replace(FAR, work=1_000_000)
+"""Worth many courses."""
+
+
+def test_chosen_headers_are_the_first_that_promise_enough(digits: Dataset, digits_data: TrainingData) -> None:
     patient, _ = _build(digits, digits_data, build_recipe(640))
     headers = [replace(HEADER, nonce=(2**64 - 2 + step) % 2**64) for step in range(40)]
-    promises = [patient.build_course(header, FAR, 3, lambda: None).promise for header in headers]
-    least = sorted(promises)[-2]
-    first = next(step for step, promise in enumerate(promises) if promise >= least)
-    share = (least - 0.5) / len(digits_data.train)
-    picky, _ = _build(digits, digits_data, build_recipe(640, (share, *NEVER[1:])))
-    chosen, spent = picky.choose(headers[0], FAR, 3, lambda: False)
-    assert chosen == headers[first]
-    look = picky.build_course(chosen, FAR, 3, lambda: None)
-    assert look.promise >= least
-    assert spent == first * look.multiply_accumulates
-    assert picky.run(chosen, FAR, 3, lambda: False, lambda progress: None).outcome == "missed"
+    looks = [patient.build(header, DEAR, 3 + step).course for step, header in enumerate(headers)]
+    promises = [look.promise for look in looks]
+    # Far from the next value, which a look in one pass with others may move by a record or two.
+    least = max(value for value in promises if all(abs(value - p) > 4 for p in promises if p < value))
+    wanted = [header for header, promise in zip(headers, promises, strict=True) if promise >= least]
+    share = (least - 2.5) / len(digits_data.train)
+    recipe = replace(build_recipe(640, (share, *NEVER[1:])), networks=len(wanted))
+    picky, _ = _build(digits, digits_data, recipe)
+    chosen, spent = picky.choose(headers[0], DEAR, 3, lambda: False)
+    assert [candidate.header for candidate in chosen] == wanted
+    looked = len(wanted) + spent // looks[0].multiply_accumulates
+    assert spent % looks[0].multiply_accumulates == 0
+    assert headers.index(wanted[-1]) < looked <= headers.index(wanted[-1]) + 4
+    assert picky.run(chosen, DEAR, lambda: False, lambda progress: None).outcome == "missed"
 
 
 def test_choosing_ends_without_a_promise_and_when_cancelled(
     digits: Dataset, digits_data: TrainingData
 ) -> None:
-    hopeless, _ = _build(digits, digits_data, build_recipe(640, (1.0, *NEVER[1:])))
-    chosen, spent = hopeless.choose(HEADER, FAR, 3, lambda: False)
-    assert chosen.nonce == HEADER.nonce + 64
+    recipe = replace(build_recipe(640, (1.0, *NEVER[1:])), networks=1)
+    hopeless, _ = _build(digits, digits_data, recipe)
+    (chosen,), spent = hopeless.choose(HEADER, DEAR, 3, lambda: False)
+    assert chosen.header.nonce == HEADER.nonce + 64
     assert spent > 0
-    assert hopeless.choose(HEADER, FAR, 3, lambda: True) == (HEADER, 0)
+    (chosen,), spent = hopeless.choose(HEADER, DEAR, 3, lambda: True)
+    assert (chosen.header, spent) == (HEADER, 0)
+
+
+@pytest.mark.parametrize(("work", "count"), [(1, 1), (1_000_000, 8)])
+def test_no_more_networks_than_courses_that_the_rung_is_worth(
+    work: int, count: int, digits: Dataset, digits_data: TrainingData
+) -> None:
+    attempt, _ = _build(digits, digits_data, replace(build_recipe(640), networks=8))
+    chosen, _ = attempt.choose(HEADER, replace(FAR, work=work), 3, lambda: False)
+    assert len(chosen) == count
+    course = 3 * NETWORK.multiply_accumulates * 640
+    chosen, _ = attempt.choose(HEADER, replace(FAR, work=3 * course // 10**6 + 1), 3, lambda: False)
+    assert len(chosen) == 3
+
+
+@pytest.fixture(scope="module")
+def crowd(digits: Dataset, digits_data: TrainingData) -> tuple[Task, list[Candidate], AttemptResult]:
+    attempt, task = _build(digits, digits_data, replace(build_recipe(2_594), networks=3))
+    candidates, _ = attempt.choose(HEADER, replace(EASY, work=10**6), 5, lambda: False)
+    return task, candidates, attempt.run(candidates, EASY, lambda: False, lambda progress: None)
+
+
+def test_witness_of_many_is_for_the_header_of_its_network(
+    crowd: tuple[Task, list[Candidate], AttemptResult], digits: Dataset
+) -> None:
+    task, candidates, result = crowd
+    assert len(candidates) == 3
+    assert result.witness is not None
+    assert result.header in [candidate.header for candidate in candidates]
+    NormativeWorkVerifier(digits).check(task, EASY, result.header, result.witness)
+    others = [candidate.header for candidate in candidates if candidate.header != result.header]
+    for header in others:
+        with pytest.raises(BadDelivery):
+            NormativeWorkVerifier(digits).check(task, EASY, header, result.witness)
+
+
+def test_work_of_many_is_the_work_of_each(digits: Dataset, digits_data: TrainingData) -> None:
+    attempt, _ = _build(digits, digits_data, replace(build_recipe(640), networks=3))
+    candidates, _ = attempt.choose(HEADER, DEAR, 5, lambda: False)
+    result = attempt.run(candidates, DEAR, lambda: False, lambda progress: None)
+    alone = _run(attempt, DEAR)
+    assert result.outcome == "missed"
+    assert result.samples == 3 * 640
+    # The search has as many steps as the last layer has free weights.
+    assert result.multiply_accumulates == pytest.approx(3 * alone.multiply_accumulates, rel=0.02)
+
+
+def test_hopeless_ones_leave_and_the_best_is_told_of(digits: Dataset, digits_data: TrainingData) -> None:
+    patient, _ = _build(digits, digits_data, replace(build_recipe(640), networks=4))
+    candidates, _ = patient.choose(HEADER, DEAR, 5, lambda: False)
+    promises = sorted(candidate.course.promise for candidate in candidates)
+    share = (promises[-1] - 0.5) / len(digits_data.train)
+    picky, _ = _build(digits, digits_data, build_recipe(640, (share, *NEVER[1:])))
+    result = picky.run(candidates, DEAR, lambda: False, lambda progress: None)
+    assert result.outcome == "missed"
+    assert result.samples == 640
+    best = max(candidates, key=lambda candidate: candidate.course.promise)
+    assert result.header == best.header

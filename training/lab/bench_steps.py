@@ -14,10 +14,13 @@ from torch import Tensor
 from consensus.block import encode_header
 from consensus.network import NetworkSpec
 from consensus.watermark import Watermark, derive_watermark
+from training.course import Course
 from training.data import Records, TrainingData
+from training.lockstep import train_together
 from training.optimise import Ranks, train
 from training.quantisation import LEVELS, quantise_weights
 from training.rate import build_practice_header
+from training.recipe import Plan
 from training.tasks import load_recipe
 from training.twin import Twin
 
@@ -70,7 +73,19 @@ class Ground:
         stream = train(twin, data, recipe, _ENDLESS_SAMPLES, generator, ranks)
         return lambda: next(stream)
 
-    def measure_seconds(self, step: Step, count: int) -> float:
+    def build_pass(self, networks: int) -> Callable[[], object]:
+        """A function that takes the next training step of so many twins in one pass."""
+        data, recipe = draw_data(self.network, self.device), replace(load_recipe("digits"), batch=self.batch)
+        count = self.network.weight_count * self.frozen // 10_000
+        plan = Plan(0, _ENDLESS_SAMPLES, 1, ())
+        courses = [
+            Course(self.network, _mark(self.network.weight_count, count, seed), data, recipe, plan, seed)
+            for seed in range(networks)
+        ]
+        stream = train_together(courses, ())
+        return lambda: next(stream)
+
+    def measure_seconds(self, step: Callable[[], object], count: int) -> float:
         """Of one step, the mean of `count`."""
         self._wait()
         started = time.perf_counter()
@@ -94,7 +109,7 @@ def draw_data(network: NetworkSpec, device: str) -> TrainingData:
     return TrainingData(records, records, ((pixels >> 1) / LEVELS).to(memory_format=torch.channels_last))
 
 
-def _mark(weights: int, count: int) -> Watermark:
+def _mark(weights: int, count: int, nonce: int = 0) -> Watermark:
     if count == 0:
         return Watermark(weights, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int8))
-    return derive_watermark(encode_header(build_practice_header(0)), weights, count)
+    return derive_watermark(encode_header(build_practice_header(nonce)), weights, count)

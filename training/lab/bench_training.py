@@ -38,6 +38,7 @@ def measure_training(options: argparse.Namespace) -> Iterator[Row]:
     is_cpu = options.device == "cpu"
     digits = Ground(load_task_file("digits").network, 9_500, 64, options.device)
     yield from _measure_steps("digits' network", digits, 10, None)
+    yield _measure_pass(digits, load_recipe("digits").networks)
     paper = Ground(PAPER, 7_000, 32 if is_cpu else 1_024, options.device)
     yield from _measure_steps("paper's network", paper, 1 if is_cpu else 20, None if is_cpu else 500_000)
     yield _measure_cold_start(options)
@@ -51,7 +52,8 @@ def take_first_step(data: str, device: str) -> None:
     dataset = read_dataset_file(Path(data))
     task = load_task("digits", dataset.spec)
     attempt = MiningAttempt(task, TrainingData.load(dataset, device), load_recipe("digits"), device)
-    attempt.run(build_practice_header(0), task.rungs[0], 0, _report_step, lambda progress: None)
+    candidate = attempt.build(build_practice_header(0), task.rungs[0], 0)
+    attempt.run([candidate], task.rungs[0], _report_step, lambda progress: None)
 
 
 def _report_step() -> bool:
@@ -74,6 +76,18 @@ def _measure_steps(name: str, ground: Ground, count: int, images_goal: float | N
     yield Row(
         f"{name}: training", "images/s", images, None if images_goal is None else Goal(">=", images_goal)
     )
+
+
+def _measure_pass(ground: Ground, networks: int) -> Row:
+    """Images per second of several twins in one pass, and of one alone."""
+    alone, together = ground.build_step(), ground.build_pass(networks)
+    for step in (alone, together):
+        ground.measure_seconds(step, 2)
+    gains = tuple(
+        networks * ground.measure_seconds(alone, 10) / ground.measure_seconds(together, 5)
+        for _ in range(_TURNS)
+    )
+    return Row(f"digits' network: {networks} in one pass / one alone", "x", gains)
 
 
 def _measure_cold_start(options: argparse.Namespace) -> Row:

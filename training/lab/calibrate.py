@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from training.lab.check import check_ladder
 from training.lab.ladder import MeasuredRung, Sizes, Stretch, build_ladder
 from training.lab.page import render_page
 from training.lab.pool import start_pool
-from training.lab.traces import CourseOrder, Trace, Tracer, extend_traces, read_traces
+from training.lab.traces import CourseOrder, Trace, Tracer, extend_traces, group_orders, read_traces
 from training.recipe import Plan, Recipe
 from training.tasks import TASK_NAMES, decode_task_file, load_task, load_task_file
 
@@ -104,7 +104,11 @@ def measure(
     if choose_compute_logits(options.device) is None:
         raise ValueError(f"no exact back-end on {options.device}")
     with start_pool(options.processes, _start_worker, options, network, recipe) as pool:
-        for trace in extend_traces(options.rows, partial(pool.map, _trace), courses):
+
+        def trace_all(orders: Sequence[CourseOrder]) -> Iterator[Trace]:
+            return chain.from_iterable(pool.map(_trace, group_orders(orders, recipe.networks)))
+
+        for trace in extend_traces(options.rows, trace_all, courses):
             print(
                 f"frozen {trace.frozen} samples {trace.samples} seed {trace.seed}:"
                 f" train {trace.train_correct[-1]} eval {trace.eval_correct[-1]},"
@@ -126,8 +130,8 @@ def _start_worker(options: argparse.Namespace, network: NetworkSpec, recipe: Rec
     _tracer = Tracer(network, data, recipe, compute_logits, not options.skip_estimates)
 
 
-def _trace(order: CourseOrder) -> Trace:
-    return _tracer.trace(*order)
+def _trace(orders: Sequence[CourseOrder]) -> list[Trace]:
+    return _tracer.trace(orders)
 
 
 def _collect(order: Order, recipe: Recipe, traces: Sequence[Trace], pilot_courses: int) -> Stretch:

@@ -55,8 +55,9 @@ def check_ladder(file: TaskFile, task: Task, data: TrainingData, attempts: int) 
     results = []
     for _ in range(attempts):
         nonce = random.SystemRandom().getrandbits(63)
-        header = build_practice_header(nonce)
-        results.append(attempt.run(header, rung, nonce, lambda: False, lambda progress: None))
+        header = attempt.pick(build_practice_header(nonce), rung)
+        candidate = attempt.build(header, rung, nonce)
+        results.append(attempt.run([candidate], rung, lambda: False, lambda progress: None))
     return CheckResult(
         rung,
         file.measurements[index],

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from consensus.watermark import derive_watermark
 from training.course import Checkpoint, Course, Judgement, judge
 from training.data import Records, TrainingData
 from training.evaluator import ComputeLogits, count_right
-from training.rate import build_practice_header
+from training.lockstep import Lockstep
+from training.rate import pick_practice_header
 from training.recipe import Plan, Recipe
 
 NOT_COUNTED = -1
@@ -38,7 +40,7 @@ class Trace:
     samples: int
     """Of the plan."""
     seed: int
-    """Nonce of the practice header, and seed of the course."""
+    """Of the practice headers (training.rate) and of the course."""
     shown: tuple[int, ...]
     """What the checkpoint showed to the miner: an estimate while training, then a count."""
     train_correct: tuple[int, ...]
@@ -48,7 +50,7 @@ class Trace:
     multiply_accumulates: tuple[int, ...]
     """Spent so far, without recounts."""
     seconds: float
-    """Of the whole course, its exact counts included."""
+    """Of the whole course, its exact counts included; of courses trained in one pass, an equal share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,22 @@ class Goal:
 
     train: int
     eval: int
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What a course shows, while it is followed."""
+
+    order: CourseOrder
+    shown: list[int] = field(default_factory=list)
+    train: list[int] = field(default_factory=list)
+    eval: list[int] = field(default_factory=list)
+    spent: list[int] = field(default_factory=list)
+
+    def close(self, seconds: float) -> Trace:
+        plan, frozen, seed = self.order
+        columns = tuple(self.shown), tuple(self.train), tuple(self.eval), tuple(self.spent)
+        return Trace(frozen, plan.samples, seed, *columns, round(seconds, 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +89,36 @@ class Tracer:
     counts_estimates: bool = True
     """Whether checkpoints that show an estimate are counted too: a pass over all records for each."""
 
-    def trace(self, plan: Plan, frozen: int, seed: int) -> Trace:
-        """A whole course under the watermark of practice header `seed`, with exact counts at checkpoints."""
-        started = time.perf_counter()
-        network, data = self.network, self.data
-        header = encode_header(build_practice_header(seed))
-        watermark = derive_watermark(header, network.weight_count, network.weight_count * frozen // 10_000)
-        course = Course(network, watermark, data, self.recipe, plan, seed)
-        shown, train, right, spent = [], [], [], []
-        for checkpoint in course.follow():
-            shown.append(checkpoint.train_correct)
-            train.append(self._count_train(course, checkpoint, plan))
-            right.append(self._count(course, data.eval) if train[-1] != NOT_COUNTED else NOT_COUNTED)
-            spent.append(course.multiply_accumulates)
-        seconds = round(time.perf_counter() - started, 3)
-        return Trace(
-            frozen, plan.samples, seed, tuple(shown), tuple(train), tuple(right), tuple(spent), seconds
-        )
+    def trace(self, orders: Sequence[CourseOrder]) -> list[Trace]:
+        """Whole courses of one plan and share, trained in one pass, with exact counts at checkpoints.
 
-    def trace_all(self, courses: Iterable[CourseOrder]) -> Iterator[Trace]:
-        """One course after the other."""
-        return (self.trace(*order) for order in courses)
+        Each is under the watermark of the practice header of its seed.
+        """
+        started = time.perf_counter()
+        notes = {self._build(order): _Notes(order) for order in orders}
+        for course, checkpoint in Lockstep(list(notes)).follow():
+            note = notes[course]
+            note.shown.append(checkpoint.train_correct)
+            train_correct = self._count_train(course, checkpoint, note.order[0])
+            note.train.append(train_correct)
+            is_counted = train_correct != NOT_COUNTED
+            note.eval.append(self._count(course, self.data.eval) if is_counted else NOT_COUNTED)
+            note.spent.append(course.multiply_accumulates)
+        seconds = (time.perf_counter() - started) / len(orders)
+        return [note.close(seconds) for note in notes.values()]
+
+    def trace_all(self, orders: Iterable[CourseOrder]) -> Iterator[Trace]:
+        """As many in one pass as the recipe trains."""
+        for group in group_orders(orders, self.recipe.networks):
+            yield from self.trace(group)
+
+    def _build(self, order: CourseOrder) -> Course:
+        plan, frozen, seed = order
+        network = self.network
+        frozen_count = network.weight_count * frozen // 10_000
+        header = pick_practice_header(seed, self.recipe, network, frozen_count)
+        watermark = derive_watermark(encode_header(header), network.weight_count, frozen_count)
+        return Course(network, watermark, self.data, self.recipe, plan, seed)
 
     def _count_train(self, course: Course, checkpoint: Checkpoint, plan: Plan) -> int:
         # Behind the training the head has counted every record; what is shown before is an estimate.
@@ -104,6 +131,13 @@ class Tracer:
         return count_right(self.compute_logits(course.build_network(), records.pixels), records.labels)
 
 
+def group_orders(orders: Iterable[CourseOrder], size: int) -> Iterator[tuple[CourseOrder, ...]]:
+    """Up to `size` orders of one plan and share together, in their order."""
+    for _, group in groupby(orders, key=lambda order: order[:2]):
+        mine = tuple(group)
+        yield from (mine[start : start + size] for start in range(0, len(mine), size))
+
+
 def replay(trace: Trace, goal: Goal, allowances: Sequence[float], recount_cost: int) -> tuple[bool, int]:
     """(whether an attempt at `goal` succeeds, its multiply-accumulates): training.attempt on a trace.
 
@@ -112,7 +146,7 @@ def replay(trace: Trace, goal: Goal, allowances: Sequence[float], recount_cost: 
     last, recounts = len(trace.shown) - 1, 0
     for index, shown in enumerate(trace.shown):
         judgement = judge(Checkpoint(index, shown, index == last), goal.train, allowances[index])
-        if judgement is Judgement.RECOUNT or index == last:
+        if judgement is Judgement.RECOUNT:
             recounts += 1
             if trace.train_correct[index] >= goal.train and trace.eval_correct[index] >= goal.eval:
                 return True, trace.multiply_accumulates[index] + recounts * recount_cost

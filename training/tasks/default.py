@@ -10,6 +10,8 @@ _NEVER = (0.0, *(1.0,) * (_PARTS + 1 + _SWEEPS))
 
 DEFAULT_RECIPE = Recipe(
     plans=(Plan(min_work=0, samples=150_000, parts=_PARTS, allowances=_NEVER),),
+    headers=1,
+    networks=1,
     batch=64,
     weight_rate=0.4,
     normalisation_rate=0.04,

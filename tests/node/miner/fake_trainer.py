@@ -31,7 +31,7 @@ LOOKED = 5
 def build_result(outcome: Outcome, request: TrainRequest) -> TrainResult:
     """A result of that outcome, with a witness where it has one, under a header a few nonces on."""
     witness = WITNESS if outcome == "found" else None
-    return TrainResult(outcome, witness, 100, 1_000, 4, 3, 0.5, (request.header.nonce + LOOKED) % 2**64)
+    return TrainResult(outcome, witness, 3, 100, 1_000, 4, 3, 0.5, (request.header.nonce + LOOKED) % 2**64)
 
 
 @dataclass

@@ -20,6 +20,7 @@ FACTS: dict[str, Any] = {
     "eval_target": 80,
 }
 COUNTS = {
+    "networks": 16,
     "samples": 12_000,
     "total_samples": 20_000,
     "train_correct": 88,
@@ -37,7 +38,7 @@ COUNTS = {
         ),
         (
             {"event": "missed", **FACTS, **COUNTS},
-            "attempt 3 for block 7 missed: train 88/90 eval –/80, 12,000 samples in 1.2 s",
+            "attempt 3 for block 7 missed: train 88/90 eval –/80, 16 networks, 12,000 samples in 1.2 s",
         ),
         (
             {"event": "accepted", **FACTS, "id": "cd" * 32, "status": "active", "node": "http://n1"},

@@ -111,6 +111,28 @@ def test_every_attack_ends_in_a_valid_solution(name: str, ground: Ground) -> Non
     assert course.multiply_accumulates > 0
 
 
+def test_courses_recorded_in_one_pass_are_those_of_their_seeds(ground: Ground, recorder: Recorder) -> None:
+    together = recorder.record(REFERENCE, ground, [3, 4])
+    for recording in together:
+        (alone,) = recorder.record(REFERENCE, ground, [recording.seed])
+        assert recording.shown[0] == alone.shown[0]
+        assert abs(recording.shown[1] - alone.shown[1]) <= 40
+        assert len(recording.shown) == len(recording.seconds) == len(recording.train_correct)
+        assert recording.multiply_accumulates == alone.multiply_accumulates
+    assert together[0].seconds == together[1].seconds
+    assert list(together[0].seconds) == sorted(together[0].seconds)
+
+
+def test_courses_that_train_something_else_are_recorded_one_by_one(
+    ground: Ground, recorder: Recorder
+) -> None:
+    attack = BY_NAME["both splits"]
+    together = recorder.record(attack, ground, [3, 4])
+    alone = [recording for seed in (3, 4) for recording in recorder.record(attack, ground, [seed])]
+    assert [recording.seed for recording in together] == [3, 4]
+    assert [recording.shown for recording in together] == [recording.shown for recording in alone]
+
+
 def test_reference_is_the_miners_course(ground: Ground) -> None:
     plain = Course(NETWORK, ground.derive_watermark(5), ground.data, ground.recipe, ground.build_plan(), 5)
     assert list(AttackCourse(ground, 5).follow()) == list(plain.follow())
@@ -203,7 +225,7 @@ def test_recordings_resume_after_a_kill(ground: Ground, recorder: Recorder, tmp_
     path = tmp_path / "folder" / "rows.jsonl"
 
     def record(*seeds: int) -> Iterator[Recording]:
-        return (recorder.record(REFERENCE, ground, seed) for seed in seeds)
+        return (recording for seed in seeds for recording in recorder.record(REFERENCE, ground, [seed]))
 
     first, second = append_recordings(path, record(1, 2))
     assert first.seconds == tuple(sorted(first.seconds))

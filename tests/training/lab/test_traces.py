@@ -20,6 +20,7 @@ from training.lab.traces import (
     Trace,
     Tracer,
     extend_traces,
+    group_orders,
     read_traces,
     replay,
 )
@@ -39,7 +40,7 @@ def tracer(digits_data: TrainingData) -> Tracer:
 
 @pytest.fixture(scope="module")
 def trace(tracer: Tracer) -> Trace:
-    return tracer.trace(PLAN, 9_500, 5)
+    return tracer.trace([(PLAN, 9_500, 5)])[0]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,8 @@ def test_replay_equals_a_real_attempt(
     attempt = MiningAttempt(
         build_task(digits.spec, rung), digits_data, build_recipe(SAMPLES, ALLOWANCES), "cpu"
     )
-    result = attempt.run(build_practice_header(5), rung, 5, lambda: False, lambda progress: None)
+    candidate = attempt.build(build_practice_header(5), rung, 5)
+    result = attempt.run([candidate], rung, lambda: False, lambda progress: None)
     records = [allowance * digits.spec.n_train for allowance in ALLOWANCES]
     assert replay(trace, goal, records, RECOUNT_COST) == (
         result.witness is not None,
@@ -70,7 +72,7 @@ def test_counts_of_the_head_are_exact(digits_data: TrainingData) -> None:
 
 
 def test_estimates_may_go_uncounted(tracer: Tracer, trace: Trace) -> None:
-    skipping = replace(tracer, counts_estimates=False).trace(PLAN, 9_500, 5)
+    (skipping,) = replace(tracer, counts_estimates=False).trace([(PLAN, 9_500, 5)])
     assert skipping.train_correct == (NOT_COUNTED,) * 8 + trace.train_correct[8:]
     assert skipping.eval_correct == (NOT_COUNTED,) * 8 + trace.eval_correct[8:]
     assert skipping.shown == trace.shown
@@ -92,7 +94,26 @@ def test_line_cut_by_a_kill_is_measured_again(tracer: Tracer, tmp_path: Path) ->
     path.write_bytes(path.read_bytes()[:-20])
     assert read_traces(path) == whole[:1]
     assert [trace.seed for trace in extend_traces(path, tracer.trace_all, wanted)] == [1]
-    assert [trace.train_correct for trace in read_traces(path)] == [t.train_correct for t in whole]
+    assert [trace.shown[0] for trace in read_traces(path)] == [trace.shown[0] for trace in whole]
+
+
+def test_groups_are_of_one_plan_and_share_and_keep_the_order() -> None:
+    plan, longer = Plan(0, 640, 8, NEVER), Plan(0, 1_280, 8, NEVER)
+    orders = [(plan, 9_500, seed) for seed in range(5)] + [(longer, 9_500, 0), (longer, 9_800, 0)]
+    groups = list(group_orders(orders, 3))
+    assert [len(group) for group in groups] == [3, 2, 1, 1]
+    assert [order for group in groups for order in group] == orders
+
+
+def test_courses_in_one_pass_are_courses_under_their_own_seeds(tracer: Tracer) -> None:
+    plan = Plan(0, 640, 8, NEVER)
+    orders = [(plan, 9_500, seed) for seed in range(3)]
+    together = tracer.trace(orders)
+    alone = [trace for order in orders for trace in tracer.trace([order])]
+    for one, other in zip(together, alone, strict=True):
+        assert (one.seed, one.shown[0]) == (other.seed, other.shown[0])
+        assert abs(one.shown[1] - other.shown[1]) <= 20
+        assert one.multiply_accumulates == other.multiply_accumulates
 
 
 def test_no_file_holds_no_traces(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -29,8 +30,8 @@ from training.tasks import TASK_NAMES, load_task_file
 
 _QUICK_COURSES = 8
 
-Order = tuple[str, int, int]
-"""A course to record: the attack's name, the ground's place among all, the seed."""
+Order = tuple[str, int, tuple[int, ...]]
+"""Courses to record: the attack's name, the ground's place among all, the seeds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     """Measures, writes and returns the exit code."""
     grounds = build_grounds(options)
     path = options.out / ("quick.jsonl" if options.quick else "rows.jsonl")
-    record_missing(path, list(_order(options, len(grounds))), options)
+    record_missing(path, list(_order(options, grounds)), options)
     recordings = read_recordings(path)
     is_tasks = not (options.filters or options.hidden or options.records)
     rows = options.calibration or Path(f"docs/lab/{options.task}-rows.jsonl")
@@ -95,9 +96,13 @@ def record_missing(path: Path, orders: Sequence[Order], options: argparse.Namesp
         raise ValueError(f"no exact back-end on {options.device}")
     keys = [ground.key for ground in build_grounds(options)]
     known = {(r.attack, r.ground, r.seed) for r in read_recordings(path)}
-    missing = [order for order in orders if (order[0], keys[order[1]], order[2]) not in known]
+    missing: list[Order] = []
+    for name, place, seeds in orders:
+        if unknown := tuple(seed for seed in seeds if (name, keys[place], seed) not in known):
+            missing.append((name, place, unknown))
     with start_pool(options.processes, _start_worker, options) as pool:
-        for recording in append_recordings(path, pool.map(_record, missing)):
+        recordings = chain.from_iterable(pool.map(_record, missing))
+        for recording in append_recordings(path, recordings):
             print(
                 f"{recording.attack}, {recording.frozen / 100:g} % frozen, seed {recording.seed}:"
                 f" train {recording.train_correct[-1]} eval {recording.eval_correct[-1]},"
@@ -121,10 +126,10 @@ def _start_worker(options: argparse.Namespace) -> None:
     _recorder = Recorder(_grounds[0].data, compute_logits, origin.machine, origin.torch, origin.date)
 
 
-def _record(order: Order) -> Recording:
-    name, place, seed = order
+def _record(order: Order) -> list[Recording]:
+    name, place, seeds = order
     BY_NAME[name].prepare(_grounds[place])
-    return _recorder.record(BY_NAME[name], _grounds[place], seed)
+    return _recorder.record(BY_NAME[name], _grounds[place], seeds)
 
 
 def write(out: Path, grounds: Sequence[Ground], lines: Sequence[Line]) -> None:
@@ -139,13 +144,15 @@ def write(out: Path, grounds: Sequence[Ground], lines: Sequence[Line]) -> None:
         print("matplotlib is missing: the table was written, the picture was not")
 
 
-def _order(options: argparse.Namespace, grounds: int) -> Iterator[Order]:
-    """Seed by seed, so that an ended run has as many courses of each attack."""
+def _order(options: argparse.Namespace, grounds: Sequence[Ground]) -> Iterator[Order]:
+    """A few seeds over all attacks before the next few, so that an ended run has as many courses of each."""
     courses = _QUICK_COURSES if options.quick else options.courses
     names = options.only or [attack.name for attack in (REFERENCE, *TRAINED)]
-    for seed in range(courses):
+    together = grounds[0].recipe.networks
+    for start in range(0, courses, together):
+        seeds = tuple(range(start, min(start + together, courses)))
         for name in names:
-            yield from ((name, place, seed) for place in range(grounds))
+            yield from ((name, place, seeds) for place in range(len(grounds)))
 
 
 def _parse_ground(text: str) -> tuple[int, int | None]:

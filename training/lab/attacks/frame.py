@@ -19,7 +19,7 @@ from consensus.watermark import Watermark, derive_watermark
 from training.course import Course
 from training.data import TrainingData
 from training.optimise import build_optimiser, compute_one_cycle, draw_batches, set_rates, train
-from training.rate import build_practice_header
+from training.rate import pick_practice_header
 from training.recipe import Plan, Recipe
 from training.twin import Twin
 
@@ -50,11 +50,15 @@ class Ground:
         """What a recording names of it: network, train records, share and samples."""
         return self.title, len(self.data.train), self.frozen, self.samples
 
+    @property
+    def frozen_count(self) -> int:
+        """Weights frozen."""
+        return self.network.weight_count * self.frozen // 10_000
+
     def derive_watermark(self, seed: int) -> Watermark:
-        """That of practice header `seed`: attack and reference meet the same ones."""
-        header = encode_header(build_practice_header(seed))
-        count = self.network.weight_count
-        return derive_watermark(header, count, count * self.frozen // 10_000)
+        """That of the practice header which the reference picks: attack and reference meet the same ones."""
+        header = pick_practice_header(seed, self.recipe, self.network, self.frozen_count)
+        return derive_watermark(encode_header(header), self.network.weight_count, self.frozen_count)
 
     def build_plan(self, samples: int | None = None) -> Plan:
         """A plan that never gives up, of the reference's length unless said otherwise."""
@@ -90,21 +94,16 @@ class AttackCourse(Course):
         *,
         recipe: Recipe | None = None,
         plan: Plan | None = None,
-        nonce: int | None = None,
+        watermark: Watermark | None = None,
     ) -> None:
         super().__init__(
             ground.network,
-            ground.derive_watermark(seed if nonce is None else nonce),
+            watermark or ground.derive_watermark(seed),
             ground.data,
             recipe or ground.recipe,
             plan or ground.build_plan(),
             seed,
         )
-
-    @property
-    def twin(self) -> Twin:
-        """The network that ends in the block."""
-        return self._twin
 
 
 class StandInCourse(AttackCourse):
@@ -123,7 +122,7 @@ class StandInCourse(AttackCourse):
     ) -> None:
         """`passes` are the forward passes of the stand-in that one sample costs."""
         super().__init__(ground, seed, recipe=recipe, plan=plan)
-        self._stand_in = stand_in or self._twin
+        self._stand_in = stand_in or self.twin
         self._lessons = lessons or ground.data
         self._passes = passes
 
@@ -132,10 +131,10 @@ class StandInCourse(AttackCourse):
 
     def stream(self) -> Iterator[Tensor]:
         """Trains the stand-in: int64[] right answers after every step."""
-        return train(self._stand_in, self._lessons, self._recipe, self._plan.samples, self._generator)
+        return train(self._stand_in, self._lessons, self.recipe, self._plan.samples, self.generator)
 
     def _train(self) -> Iterator[int]:
-        batch, parts = self._recipe.batch, self._plan.parts
+        batch, parts = self.recipe.batch, self._plan.parts
         steps = self._plan.samples // batch
         ends = {steps * part // parts for part in range(1, parts)}
         cost = round(self._passes * self._stand_in.spec.multiply_accumulates * batch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from training.course import Checkpoint, Course
@@ -15,9 +15,9 @@ _GENTLE = 0.3
 class ContinuedCourse(AttackCourse):
     """A course that, where it missed, trains and polishes once more from where it is."""
 
-    def follow(self) -> Iterator[Checkpoint]:
+    def follow(self, poll: Callable[[], None] = lambda: None) -> Iterator[Checkpoint]:
         count = 0
-        for checkpoint in super().follow():
+        for checkpoint in super().follow(poll):
             count += 1
             yield replace(checkpoint, is_last=False)
         self._resume()
@@ -25,10 +25,10 @@ class ContinuedCourse(AttackCourse):
 
     def _resume(self) -> None:
         """Back into training, gently; what the search found in the last layer's integers is left behind."""
-        self._head = None
+        self._head = self._steps = None
         self._recent.clear()
-        recipe = self._recipe
-        self._recipe = replace(
+        recipe = self.recipe
+        self.recipe = replace(
             recipe,
             weight_rate=_GENTLE * recipe.weight_rate,
             normalisation_rate=_GENTLE * recipe.normalisation_rate,

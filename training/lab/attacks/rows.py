@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,8 +17,9 @@ from typing import Any
 from training.course import Course
 from training.data import TrainingData
 from training.evaluator import ComputeLogits, count_right
-from training.lab.attacks.frame import Attack, Ground
+from training.lab.attacks.frame import Attack, Ground, StandInCourse
 from training.lab.traces import NOT_COUNTED, Trace
+from training.lockstep import Lockstep
 
 _COUNTED_FROM = 0.8
 """Share of the train split: no target that is priced lies below."""
@@ -75,6 +76,22 @@ class Recording:
         )
 
 
+@dataclass(slots=True)
+class _Notes:
+    """What a course shows, while it is followed."""
+
+    shown: list[int] = field(default_factory=list)
+    counts: list[tuple[int, int]] = field(default_factory=list)
+    spent: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    recount_seconds: float = 0.0
+
+    def add(self, shown: int, counts: tuple[int, int], spent: int) -> None:
+        self.shown.append(shown)
+        self.counts.append(counts)
+        self.spent.append(spent)
+
+
 @dataclass(frozen=True, slots=True)
 class Recorder:
     """Follows courses."""
@@ -85,25 +102,35 @@ class Recorder:
     torch: str
     date: str
 
-    def record(self, attack: Attack, ground: Ground, seed: int) -> Recording:
-        """The whole course, what comes before it included, with exact counts where they may matter."""
-        shown, spent, seconds = [], [], []
-        counts, recounts = [], []
-        used, mark = 0.0, time.process_time()
-        course = attack.build(ground, seed)
-        for checkpoint in course.follow():
+    def record(self, attack: Attack, ground: Ground, seeds: Sequence[int]) -> list[Recording]:
+        """Whole courses, what comes before them included, with exact counts where they may matter.
+
+        Those that train their own twins are trained in one pass, as the reference miner does; each is told
+        an equal share of the seconds.
+        """
+        mark = time.process_time()
+        courses = [attack.build(ground, seed) for seed in seeds]
+        if any(isinstance(course, StandInCourse) for course in courses) and len(seeds) > 1:
+            return [recording for seed in seeds for recording in self.record(attack, ground, [seed])]
+        notes = {course: _Notes() for course in courses}
+        used = 0.0
+        for course, checkpoint in Lockstep(courses).follow():
             used += time.process_time() - mark
-            shown.append(checkpoint.train_correct)
-            spent.append(course.multiply_accumulates)
-            seconds.append(round(used, 4))
             mark = time.process_time()
             is_near = checkpoint.train_correct >= _COUNTED_FROM * len(self.data.train)
             is_near &= not checkpoint.is_promise
-            counts.append(
-                self._count(course) if is_near or checkpoint.is_last else (NOT_COUNTED, NOT_COUNTED)
-            )
-            recounts.append(time.process_time() - mark)
+            counts = self._count(course) if is_near or checkpoint.is_last else (NOT_COUNTED, NOT_COUNTED)
+            notes[course].add(checkpoint.train_correct, counts, course.multiply_accumulates)
+            notes[course].recount_seconds = max(notes[course].recount_seconds, time.process_time() - mark)
+            if course is courses[-1]:
+                # The last of a round: all have come as far.
+                for note in notes.values():
+                    note.seconds.append(round(used / len(courses), 4))
             mark = time.process_time()
+        pairs = zip(seeds, notes.items(), strict=True)
+        return [self._close(attack, ground, seed, course, note) for seed, (course, note) in pairs]
+
+    def _close(self, attack: Attack, ground: Ground, seed: int, course: Course, note: _Notes) -> Recording:
         return Recording(
             attack.name,
             ground.title,
@@ -112,12 +139,12 @@ class Recorder:
             ground.samples,
             seed,
             course.samples,
-            tuple(shown),
-            tuple(train for train, _ in counts),
-            tuple(right for _, right in counts),
-            tuple(spent),
-            tuple(seconds),
-            round(max(recounts), 5),
+            tuple(note.shown),
+            tuple(train for train, _ in note.counts),
+            tuple(right for _, right in note.counts),
+            tuple(note.spent),
+            tuple(note.seconds),
+            round(note.recount_seconds, 5),
             self.machine,
             self.torch,
             self.date,

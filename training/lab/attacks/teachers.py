@@ -37,7 +37,7 @@ class DistilledCourse(StandInCourse):
         self.multiply_accumulates += len(ground.data.train) * ground.network.multiply_accumulates
 
     def stream(self) -> Iterator[Tensor]:
-        data, recipe = self._data, self._recipe
+        data, recipe = self.data, self.recipe
 
         def compute_loss(logits: Tensor, indices: Tensor) -> Tensor:
             scaled = logits * recipe.logit_scale
@@ -53,7 +53,7 @@ class DistilledCourse(StandInCourse):
             data.train.labels,
             recipe,
             self._plan.samples,
-            self._generator,
+            self.generator,
         )
 
 

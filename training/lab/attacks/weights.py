@@ -57,7 +57,7 @@ class HeadCourse(StandInCourse):
         super().__init__(ground, seed, passes=3.0 * dense / ground.network.multiply_accumulates)
 
     def stream(self) -> Iterator[Tensor]:
-        data, recipe, twin = self._data, self._recipe, self.twin
+        data, recipe, twin = self.data, self.recipe, self.twin
         inputs = self._normalise_convolutions() / LEVELS
         criterion = torch.nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         return train_with(
@@ -67,7 +67,7 @@ class HeadCourse(StandInCourse):
             data.train.labels,
             recipe,
             self._plan.samples,
-            self._generator,
+            self.generator,
         )
 
     @torch.no_grad()
@@ -77,12 +77,12 @@ class HeadCourse(StandInCourse):
         for moment in moments:
             moment.zero_()
         self.twin.train()
-        self.twin(self._data.inputs)
+        self.twin(self.data.inputs)
         for moment in moments:
             # One pass from zero leaves a tenth of the statistics there.
             moment.mul_(10.0)
-        self.multiply_accumulates += 2 * len(self._data.train) * self._spec.multiply_accumulates
-        return compute_features(self.twin.export(), self._data.train.pixels)
+        self.multiply_accumulates += 2 * len(self.data.train) * self._spec.multiply_accumulates
+        return compute_features(self.twin.export(), self.data.train.pixels)
 
 
 class NarrowCourse(StandInCourse):

@@ -1,0 +1,160 @@
+"""Courses in lockstep: each is what it is alone, and goes when it is told to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.training.samples import NETWORK, NEVER, build_recipe, build_watermark, widen
+from training.course import Checkpoint, Course
+from training.data import TrainingData
+from training.evaluator import compute_logits_in_float32, count_right
+from training.lockstep import Lockstep
+from training.recipe import Plan
+
+STEPS = 16
+RECIPE = build_recipe(STEPS * 64)
+
+
+def _build(data: TrainingData, count: int, frozen: int = 9_500, is_wide: bool = False) -> list[Course]:
+    """`is_wide` in float64, up to the polish."""
+    if is_wide:
+        data = replace(data, inputs=data.inputs.double())
+    courses = []
+    for seed in range(count):
+        course = Course(NETWORK, build_watermark(frozen, seed), data, RECIPE, RECIPE.plans[0], seed)
+        if is_wide:
+            widen(course.twin)
+        courses.append(course)
+    return courses
+
+
+def _follow(lockstep: Lockstep) -> dict[Course, list[Checkpoint]]:
+    seen: dict[Course, list[Checkpoint]] = {}
+    for course, checkpoint in lockstep.follow():
+        seen.setdefault(course, []).append(checkpoint)
+    return seen
+
+
+def test_every_course_goes_its_whole_way(digits_data: TrainingData) -> None:
+    courses = _build(digits_data, 3)
+    seen = _follow(Lockstep(courses))
+    assert list(seen) == courses
+    for course, checkpoints in seen.items():
+        assert [checkpoint.index for checkpoint in checkpoints] == list(range(len(NEVER)))
+        assert [checkpoint.is_last for checkpoint in checkpoints] == [False] * 13 + [True]
+        assert course.samples == course.total_samples == STEPS * 64
+        network = course.build_network()
+        assert (network.weights[course.watermark.indices] == course.watermark.values).all()
+        logits = compute_logits_in_float32(network, digits_data.train.pixels)
+        assert checkpoints[-1].train_correct == count_right(logits, digits_data.train.labels)
+
+
+def test_each_is_what_it_is_alone(digits_data: TrainingData) -> None:
+    seen = _follow(Lockstep(_build(digits_data, 3)))
+    for (course, checkpoints), alone in zip(seen.items(), _build(digits_data, 3), strict=True):
+        own = list(alone.follow())
+        assert course.multiply_accumulates == alone.multiply_accumulates
+        assert checkpoints[0] == own[0]
+        # Sums in another order: two steps on they are close, at the end only alike.
+        assert abs(checkpoints[1].train_correct - own[1].train_correct) <= 20
+        assert abs(checkpoints[-1].train_correct - own[-1].train_correct) < 200
+
+
+def test_each_trains_as_it_does_alone(digits_data: TrainingData) -> None:
+    courses = _build(digits_data, 3, is_wide=True)
+    shown = {}
+    for course, checkpoint in Lockstep(courses).follow():
+        shown[course] = checkpoint.train_correct
+        if checkpoint.index == 3 and course is courses[-1]:
+            break
+    alone_courses, starts = (_build(digits_data, 3, is_wide=True) for _ in range(2))
+    for course, alone, start in zip(courses, alone_courses, starts, strict=True):
+        (*_, last) = (checkpoint for _, checkpoint in zip(range(4), alone.follow(), strict=False))
+        assert last.train_correct == shown[course]
+        # Losses are float32: their last digits move what hardly has a gradient.
+        moved = (alone.twin.free - start.twin.free).abs().mean()
+        assert (course.twin.free - alone.twin.free).abs().mean() < 0.05 * moved
+
+
+def test_one_alone_is_the_course_itself(digits_data: TrainingData) -> None:
+    (checkpoints,) = _follow(Lockstep(_build(digits_data, 1))).values()
+    assert checkpoints == list(_build(digits_data, 1)[0].follow())
+
+
+@pytest.mark.parametrize("leaver", [0, 1, 2])
+def test_one_that_leaves_stops_and_the_others_go_on_as_before(leaver: int, digits_data: TrainingData) -> None:
+    staying, leaving = (_build(digits_data, 3, is_wide=True) for _ in range(2))
+    for courses, does_leave in ((staying, False), (leaving, True)):
+        lockstep = Lockstep(courses)
+        for course, checkpoint in lockstep.follow():
+            if does_leave and checkpoint.index == 1 and course is courses[leaver]:
+                lockstep.leave(course)
+            if checkpoint.index == 2 and course.samples == STEPS * 64 * 2 // 8:
+                # All others are at this checkpoint too: they take every step together.
+                break
+    for place, (one, other) in enumerate(zip(staying, leaving, strict=True)):
+        assert one.samples == STEPS * 64 * 2 // 8
+        assert other.samples == (STEPS * 64 // 8 if place == leaver else one.samples)
+        if place != leaver:
+            assert torch.allclose(one.twin.free, other.twin.free, atol=1e-5)
+            assert not torch.equal(one.twin.free, _build(digits_data, 3)[place].twin.free)
+
+
+def test_moments_stay_with_those_who_stay(digits_data: TrainingData) -> None:
+    """A step after another has left is not a first step: Adam's averages go on."""
+    ends = []
+    for count in (1, 2):
+        courses = _build(digits_data, count, is_wide=True)
+        lockstep = Lockstep(courses)
+        for course, checkpoint in lockstep.follow():
+            if course is not courses[0]:
+                lockstep.leave(course)
+            if checkpoint.index == 2:
+                break
+        ends.append(courses[0].twin.free.detach())
+    moved = (ends[0] - _build(digits_data, 1)[0].twin.free).abs().mean()
+    assert (ends[0] - ends[1]).abs().mean() < 0.01 * moved
+
+
+def test_one_that_left_before_the_first_step_is_never_trained(digits_data: TrainingData) -> None:
+    courses = _build(digits_data, 2)
+    lockstep = Lockstep(courses)
+    lasts: dict[Course, int] = {}
+    for course, checkpoint in lockstep.follow():
+        lasts[course] = checkpoint.index
+        if course is courses[1]:
+            lockstep.leave(course)
+    assert list(lasts.values()) == [len(NEVER) - 1, 0]
+    assert [course.samples for course in courses] == [STEPS * 64, 0]
+
+
+def test_poll_ends_all_by_raising(digits_data: TrainingData) -> None:
+    courses = _build(digits_data, 3)
+    asked = 0
+
+    def poll() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 5:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        for _ in Lockstep(courses).follow(poll):
+            pass
+    assert [course.samples for course in courses] == [5 * 64] * 3
+
+
+def test_refuses_courses_that_do_not_fit(digits_data: TrainingData) -> None:
+    courses = [*_build(digits_data, 1), *_build(digits_data, 1, 9_800)]
+    with pytest.raises(ValueError, match="one number of free weights"):
+        list(Lockstep(courses).follow())
+
+
+def test_plan_of_no_steps_leaves_the_polish_alone(digits_data: TrainingData) -> None:
+    plan = Plan(0, 63, 8, NEVER)
+    courses = [Course(NETWORK, build_watermark(9_500, 1), digits_data, RECIPE, plan, seed) for seed in (1, 2)]
+    assert all(len(checkpoints) == len(NEVER) for checkpoints in _follow(Lockstep(courses)).values())
+    assert [course.samples for course in courses] == [0, 0]

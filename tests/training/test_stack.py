@@ -1,0 +1,140 @@
+"""Twins in one stack are what they are alone: values, gradients and steps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.training.samples import NETWORK, build_recipe, build_watermark, widen
+from training.data import TrainingData
+from training.optimise import build_optimiser, compute_loss, set_rates
+from training.stack import TwinStack
+from training.twin import Twin
+
+RECIPE = build_recipe(640)
+COUNT, BATCH = 3, 48
+
+
+def _build_twins(frozen: int = 9_000, count: int = COUNT) -> list[Twin]:
+    twins = []
+    for seed in range(count):
+        generator = torch.Generator().manual_seed(seed)
+        twin = Twin(NETWORK, build_watermark(frozen, seed), generator, RECIPE.gain, RECIPE.shift)
+        # Normalisations that differ, as those of trained networks do.
+        with torch.no_grad():
+            for values in (*twin.gains, *twin.shifts, twin.bias):
+                values.add_(torch.rand(values.shape, generator=generator) * 0.2)
+        twins.append(widen(twin))
+    return twins
+
+
+def _draw(data: TrainingData, seed: int) -> tuple[Tensor, Tensor]:
+    """A batch for each twin."""
+    generator = torch.Generator().manual_seed(seed)
+    indices = torch.randint(len(data.train), (COUNT, BATCH), generator=generator)
+    return data.inputs[indices].double(), data.train.labels[indices]
+
+
+def _get_state(twin: Twin) -> list[Tensor]:
+    values = (twin.free, twin.bias, *twin.gains, *twin.shifts, *twin.means, *twin.variances)
+    return [value.detach().clone() for value in values]
+
+
+def _step(model: Twin | TwinStack, optimiser: torch.optim.Adam, inputs: Tensor, labels: Tensor) -> Tensor:
+    set_rates(optimiser, 0.5)
+    loss, right = compute_loss(model.train(), inputs, labels, RECIPE)
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+    model.apply_bounds()
+    return right
+
+
+def test_weights_are_the_twins_weights_layer_by_layer() -> None:
+    twins = _build_twins()
+    weights = TwinStack(twins).compute_weights()
+    for layer in NETWORK.layers:
+        part = weights[COUNT * layer.start : COUNT * layer.stop].view(COUNT, -1)
+        for place, twin in enumerate(twins):
+            assert torch.equal(part[place], twin.compute_weights()[layer.start : layer.stop])
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_logits_are_the_twins_logits(is_training: bool, digits_data: TrainingData) -> None:
+    inputs, _ = _draw(digits_data, 1)
+    alone = [twin.train(is_training)(inputs[place]) for place, twin in enumerate(_build_twins())]
+    stacked = TwinStack(_build_twins()).train(is_training)(inputs)
+    assert torch.allclose(stacked, torch.stack(alone), atol=1e-9)
+
+
+def test_gradients_are_the_twins_gradients(digits_data: TrainingData) -> None:
+    inputs, labels = _draw(digits_data, 2)
+    twins, stack = _build_twins(), TwinStack(_build_twins())
+    loss, right = compute_loss(stack.train(), inputs, labels, RECIPE)
+    loss.backward()  # type: ignore[no-untyped-call]
+    losses = []
+    for place, twin in enumerate(twins):
+        own, own_right = compute_loss(twin.train(), inputs[place], labels[place], RECIPE)
+        own.backward()  # type: ignore[no-untyped-call]
+        losses.append(float(own))
+        assert int(right[place]) == int(own_right)
+        assert stack.free.grad is not None
+        assert twin.free.grad is not None
+        assert torch.allclose(stack.free.grad[place], twin.free.grad, atol=1e-6)
+    assert float(loss) == pytest.approx(sum(losses), abs=1e-5)
+
+
+def test_steps_are_the_twins_steps(digits_data: TrainingData) -> None:
+    twins, stacked = _build_twins(), _build_twins()
+    stack = TwinStack(stacked)
+    optimisers = [build_optimiser(twin, RECIPE) for twin in twins]
+    together = build_optimiser(stack, RECIPE)
+    for step in range(3):
+        inputs, labels = _draw(digits_data, 10 + step)
+        _step(stack, together, inputs, labels)
+        for place, twin in enumerate(twins):
+            _step(twin, optimisers[place], inputs[place], labels[place])
+    for twin, other in zip(twins, stacked, strict=True):
+        for own, seen in zip(_get_state(twin), _get_state(other), strict=True):
+            assert torch.allclose(own, seen, atol=1e-3)
+        assert not torch.equal(other.free, _build_twins()[0].free)
+
+
+def test_twins_are_views_and_export_what_was_trained(digits_data: TrainingData) -> None:
+    twins = _build_twins()
+    stack = TwinStack(twins)
+    optimiser = build_optimiser(stack, RECIPE)
+    before = [_get_state(twin) for twin in twins]
+    for step in range(2):
+        _step(stack, optimiser, *_draw(digits_data, step))
+    for place, twin in enumerate(twins):
+        assert torch.equal(twin.free, stack.free[place])
+        assert torch.equal(twin.means[1], stack.means[1][place])
+        assert all(
+            not torch.equal(old, new) for old, new in zip(before[place], _get_state(twin), strict=True)
+        )
+        network = twin.export()
+        watermark = twin.watermark
+        assert (network.weights[watermark.indices] == watermark.values).all()
+
+
+def test_one_twin_reaches_no_other(digits_data: TrainingData) -> None:
+    """Other records for the first twin change nothing in the last."""
+    inputs, labels = _draw(digits_data, 3)
+    others = inputs.clone(), labels.clone()
+    others[0][0], others[1][0] = inputs[1], labels[1]
+    ends = []
+    for batch in ((inputs, labels), others):
+        twins = _build_twins()
+        stack = TwinStack(twins)
+        _step(stack, build_optimiser(stack, RECIPE), *batch)
+        ends.append([_get_state(twin) for twin in twins])
+    assert not torch.equal(ends[0][0][0], ends[1][0][0])
+    for place in (1, 2):
+        assert all(torch.equal(a, b) for a, b in zip(ends[0][place], ends[1][place], strict=True))
+
+
+def test_refuses_twins_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match="one number of free weights"):
+        TwinStack([*_build_twins(9_000, 1), *_build_twins(9_500, 1)])

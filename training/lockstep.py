@@ -1,0 +1,90 @@
+"""Several courses side by side, trained in one pass (training.stack).
+
+Owns who trains with whom. Each course remains what it is alone: its own watermark, order of samples, polish
+and end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+import torch
+
+from training.course import Checkpoint, Course
+from training.optimise import build_optimiser, choose_loss, compute_one_cycle, draw_batches, set_rates
+from training.recipe import Recipe
+from training.stack import TwinStack
+
+
+class Lockstep:
+    """Courses of one plan, recipe and dataset, about to begin."""
+
+    def __init__(self, courses: Sequence[Course]) -> None:
+        """Following raises ValueError where the courses' networks or numbers of free weights differ."""
+        self._courses = list(courses)
+        self._gone: set[Course] = set()
+        if len(courses) > 1:
+            steps = train_together(courses, self._gone)
+            for course in courses:
+                course.join(steps)
+
+    def follow(self, poll: Callable[[], None] = lambda: None) -> Iterator[tuple[Course, Checkpoint]]:
+        """All of them, checkpoint by checkpoint; one that has left is not followed further."""
+        ways = [(course, course.follow(poll)) for course in self._courses]
+        while ways:
+            for course, way in ways:
+                checkpoint = next(way, None)
+                if checkpoint is None:
+                    self.leave(course)
+                else:
+                    yield course, checkpoint
+            ways = [(course, way) for course, way in ways if course not in self._gone]
+
+    def leave(self, course: Course) -> None:
+        """Gives one course up, before the next step."""
+        self._gone.add(course)
+
+
+def train_together(courses: Sequence[Course], gone: Collection[Course]) -> Iterator[None]:
+    """Trains the twins of several courses, a step of all at a time, and notes it in each.
+
+    Those in `gone`, which may grow between steps, are left as they are. Raises ValueError for courses that
+    do not fit.
+    """
+    members, first = list(courses), courses[0]
+    data, recipe, device = first.data, first.recipe, first.data.inputs.device
+    stack = TwinStack([course.twin for course in members])
+    optimiser = build_optimiser(stack, recipe)
+    streams = {course: draw_batches(len(data.train), recipe.batch, course.generator) for course in members}
+    compute = choose_loss(device)
+    steps = first.total_samples // recipe.batch
+    for step in range(steps):
+        staying = [place for place, course in enumerate(members) if course not in gone]
+        if len(staying) < len(members):
+            members = [members[place] for place in staying]
+            stack, optimiser = _take(stack, optimiser, staying, recipe)
+        stack.train()
+        set_rates(optimiser, compute_one_cycle((step + 0.5) / steps, recipe.warm_up))
+        indices = torch.stack([next(streams[course]) for course in members])
+        indices = indices.to(device, non_blocking=True)
+        loss, right = compute(stack, data.inputs[indices], data.train.labels[indices], recipe)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        stack.apply_bounds()
+        for course, count in zip(members, right, strict=True):
+            course.note(count)
+        yield
+
+
+def _take(
+    stack: TwinStack, optimiser: torch.optim.Adam, places: Sequence[int], recipe: Recipe
+) -> tuple[TwinStack, torch.optim.Adam]:
+    """The twins at these places on their own, to be trained on as before."""
+    smaller = TwinStack([stack.twins[place] for place in places])
+    taken = build_optimiser(smaller, recipe)
+    for old, new in zip(stack.parameters(), smaller.parameters(), strict=True):
+        moments = optimiser.state[old].items()
+        # All but the count of steps have the twins as their first dimension.
+        taken.state[new] = {name: value[list(places)] if value.dim() else value for name, value in moments}
+    return smaller, taken

@@ -1,0 +1,141 @@
+"""Twins of one network under several watermarks, trained in one pass.
+
+A small network leaves a processor mostly idle: what it waits for is the next operation, not the last product.
+Here convolutions are grouped, a group for each twin, and everything else has the twins as one more dimension:
+nothing of one reaches another, and every step is what each would do alone, up to the order of sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.quantisation import place_weights, quantise_activations
+from training.twin import EPSILON, MOMENTUM, Twin
+
+
+class TwinStack(nn.Module):
+    """`twins` as one network, begun with their values; from then on what they hold are views of its own."""
+
+    def __init__(self, twins: Sequence[Twin]) -> None:
+        """Raises ValueError where the twins' networks or numbers of free weights differ."""
+        super().__init__()
+        if len({(twin.spec, twin.free.shape) for twin in twins}) != 1:
+            raise ValueError("twins of one stack have one network and one number of free weights")
+        self.spec = twins[0].spec
+        self.twins = tuple(twins)
+        self.free = nn.Parameter(torch.stack([twin.free.detach() for twin in twins]))
+        self.bias = nn.Parameter(torch.stack([twin.bias.detach() for twin in twins]))
+        self.gains = nn.ParameterList(_stack([list(twin.gains) for twin in twins]))
+        self.shifts = nn.ParameterList(_stack([list(twin.shifts) for twin in twins]))
+        self.means = _stack([twin.means for twin in twins])
+        self.variances = _stack([twin.variances for twin in twins])
+        self._bind()
+        self._arrange()
+
+    def __len__(self) -> int:
+        return len(self.twins)
+
+    def compute_weights(self) -> Tensor:
+        """float[K·N] grid weights, layer by layer and in each twin by twin; the free ones have a gradient."""
+        return place_weights(self.free.flatten(), self._frozen_weights, self._places)
+
+    def forward(self, activations: Tensor) -> Tensor:
+        """float[K, n, classes] logits of float[K, n, c, h, w] activations, K times n records."""
+        count, records, channels, height, width = activations.shape
+        # Channels last, and every twin's records on channels of its own.
+        rows = activations.permute(1, 3, 4, 0, 2).reshape(records, height, width, count * channels)
+        *convolutions, hidden, last = self._split(self.compute_weights())
+        activations = rows.permute(0, 3, 1, 2)
+        for index, weights in enumerate(convolutions):
+            sums = F.conv2d(activations, weights, padding=1, groups=count)
+            activations = self._normalise(index, sums, self.spec.layers[index].pooled)
+        features = self._part(activations)
+        sums = torch.bmm(features, hidden.transpose(1, 2))
+        merged = sums.transpose(0, 1).reshape(records, -1)
+        activations = self._normalise(len(self.gains) - 1, merged, pooled=False)
+        parted = activations.view(records, count, -1).transpose(0, 1)
+        return torch.baddbmm(self.bias[:, None], parted, last.transpose(1, 2))
+
+    def extract(self, activations: Tensor) -> Tensor:
+        """float[K, n, flat] behind every twin's convolutions of the same float[n, c, h, w] activations.
+
+        Normalised by these records; keeps no statistics.
+        """
+        for index, weights in enumerate(self._split(self.compute_weights())[:-2]):
+            sums = F.conv2d(activations, weights, padding=1, groups=len(self) if index else 1)
+            gain, shift = self.gains[index].view(-1), self.shifts[index].view(-1)
+            values = F.batch_norm(sums, None, None, gain, shift, training=True, eps=EPSILON)
+            activations = _activate(values, self.spec.layers[index].pooled)
+        return self._part(activations)
+
+    def _part(self, activations: Tensor) -> Tensor:
+        """float[K, n, flat] of what the convolutions left on every twin's channels."""
+        records = len(activations)
+        parted = activations.reshape(records, len(self), -1, *activations.shape[2:])
+        return parted.transpose(0, 1).reshape(len(self), records, -1)
+
+    def _normalise(self, index: int, sums: Tensor, pooled: bool) -> Tensor:
+        values = F.batch_norm(
+            sums,
+            self.means[index].view(-1),
+            self.variances[index].view(-1),
+            self.gains[index].view(-1),
+            self.shifts[index].view(-1),
+            self.training,
+            momentum=MOMENTUM,
+            eps=EPSILON,
+        )
+        return _activate(values, pooled)
+
+    def _split(self, weights: Tensor) -> list[Tensor]:
+        """Convolutions float[K·outputs, inputs, 3, 3], dense layers float[K, outputs, inputs]."""
+        layers, count = self.spec.layers, len(self)
+        parts = torch.split(weights, [count * (layer.stop - layer.start) for layer in layers])
+        return [
+            part.view(count * layer.outputs, *layer.shape[1:])
+            if layer.kind == "convolution"
+            else part.view(count, *layer.shape)
+            for part, layer in zip(parts, layers, strict=True)
+        ]
+
+    @torch.no_grad()
+    def apply_bounds(self) -> None:
+        """After an optimiser's step: free weights into [-1, 1], gains to 0 or more."""
+        self.free.clamp_(-1, 1)
+        for gain in self.gains:
+            gain.clamp_(min=0)
+
+    def _bind(self) -> None:
+        """Makes the twins views of this stack."""
+        for place, twin in enumerate(self.twins):
+            twin.free.data, twin.bias.data = self.free.data[place], self.bias.data[place]
+            for ours, theirs in ((self.gains, twin.gains), (self.shifts, twin.shifts)):
+                for whole, part in zip(ours, theirs, strict=True):
+                    part.data = whole.data[place]
+            twin.means = [mean[place] for mean in self.means]
+            twin.variances = [variance[place] for variance in self.variances]
+
+    def _arrange(self) -> None:
+        """Finds the places of the twins' weights."""
+        count = len(self)
+        every = [torch.arange(count * layer.start, count * layer.stop) for layer in self.spec.layers]
+        # int64[K, N]: where the stack has a twin's weights.
+        places = torch.cat([part.view(count, -1) for part in every], 1).to(self.free.device)
+        self._places = torch.cat(
+            [row[twin.free_indices] for row, twin in zip(places, self.twins, strict=True)]
+        )
+        self._frozen_weights = self.free.new_zeros(count * self.spec.weight_count)
+        self._frozen_weights[places] = torch.stack([twin.frozen_weights for twin in self.twins])
+
+
+def _activate(values: Tensor, pooled: bool) -> Tensor:
+    """A gain is never negative, so the pool may come before the rounding."""
+    return quantise_activations(F.max_pool2d(values, 2) if pooled else values)
+
+
+def _stack(lists: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    return [torch.stack([value.detach() for value in values]) for values in zip(*lists, strict=True)]
