@@ -29,7 +29,7 @@ _MIN_FLOOR_ATTEMPTS = 60
 _MIN_SUCCESSES = 15
 _TAIL_SHARE = 0.25
 """The tail is fitted to targets that at most this share of the courses meets, or 30 where there are few."""
-_LEAST_PROBABILITY = 2e-6
+_LEAST_PROBABILITY = 1e-6
 """Of the last stretch's fitted tail; a stretch below it is left where too few courses meet a target."""
 _STEP = 1.05
 """A rung costs at least this much more than the one below: closer ones could not be told apart."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from statistics import fmean, median, stdev
+from statistics import correlation, fmean, median, stdev
 
 from training.lab.ladder import Stretch
 from training.tasks import Measurement, TaskFile
@@ -37,14 +37,14 @@ that measures:
 | versions | torch {measured["torch"]}, Python {measured["python"]} |
 | date | {measured["date"]} |
 
-A course is one attempt from the look at what its watermark promises to the end of the polish, never giving up. Its
-checkpoints tell for every target whether an attempt would have met it and what it would have cost with the plan's
+A course is one network from the look at what its watermark promises to the end of the polish, never giving up; its header is the
+freest of {file.recipe.headers}. Its checkpoints tell for every target whether an attempt would have met it and what it would have cost with the plan's
 allowances. The first {measured["pilot_courses"]} courses of a stretch choose the allowances and nothing else; the others (n) measure. The
 rows keep seed, counts and multiply-accumulates at every checkpoint. ± is one standard deviation over courses; the seconds are
 those of a machine that did other things beside.
 
-| frozen | samples | n | train records right at the end | eval records right | cost of a course (M) | median seconds |
-|---|---|---|---|---|---|---|"""
+| frozen | samples | n | train records right at the end | eval records right | promise and end correlate by | cost of a course (M) | median seconds |
+|---|---|---|---|---|---|---|---|"""
     for stretch in stretches:
         yield _render_stretch(stretch)
     yield f"""
@@ -54,8 +54,8 @@ passes for a sample trained; evaluation, polishing and recounts by what they mul
 The eval floor is what 19 in 20 of the networks that met the train target reached; where too few met it, the last floor measured
 is kept. **Fitted** rungs were met by fewer than 15 courses: their probability is that of a normal tail fitted to the counted
 targets of the courses that did not give up at the promise, times the share of those; their work is an extrapolation. CV is the coefficient of variation of the cost to solution: 1 is a lottery without
-memory, below 0.3 a race. An attempt is one header looked at; most are given up there, at a fiftieth of a course's cost, and do
-not succeed. The foot is a race, there for slow machines; the ladder goes from {works[0]:,} to {works[-1]:,} M,
+memory, below 0.3 a race. An attempt is one header looked at; many are given up there, at a small part of a course's cost, and do
+not succeed. Trained several in one pass, a network that wins leaves the others of its pass unused, which is not in the work. The foot is a race, there for slow machines; the ladder goes from {works[0]:,} to {works[-1]:,} M,
 counted up to {counted[-1]:,} M.
 
 {_HEADINGS}
@@ -70,18 +70,19 @@ counted up to {counted[-1]:,} M.
 def _render_stretch(stretch: Stretch) -> str:
     train = [trace.train_correct[-1] for trace in stretch.traces]
     right = [trace.eval_correct[-1] for trace in stretch.traces]
+    promised = [trace.shown[0] for trace in stretch.traces]
     cost = fmean(trace.multiply_accumulates[-1] for trace in stretch.traces) / 1e6
     seconds = median(trace.seconds for trace in stretch.traces)
     return (
         f"| {stretch.frozen / 100:g} % | {stretch.plan.samples:,} | {len(train)} "
         f"| {fmean(train):.1f} ± {stdev(train):.1f} | {fmean(right):.1f} ± {stdev(right):.1f} "
-        f"| {cost:,.0f} | {seconds:.1f} |"
+        f"| {correlation(promised, train):.2f} | {cost:,.0f} | {seconds:.1f} |"
     )
 
 
 def _render_measurement(m: Measurement) -> str:
     interval = "fitted" if m.is_fitted else f"{m.low:.3f} – {m.high:.3f}"
     return (
-        f"| {m.successes} / {m.attempts} | {m.probability:.4f} | {interval} "
+        f"| {m.successes} / {m.attempts} | {m.probability:.3g} | {interval} "
         f"| {m.multiply_accumulates:,} | {m.variation:.2f} |"
     )

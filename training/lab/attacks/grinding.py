@@ -87,17 +87,22 @@ def _charge(recording: Recording, work: int, seconds: float) -> Recording:
     )
 
 
-def _grind_hard(ground: Ground, seed: int) -> Course:
-    """Trains under the freest header of many, where the reference takes that of a few."""
-    harder = replace(ground, recipe=replace(ground.recipe, headers=_TRIED))
-    return AttackCourse(ground, seed, watermark=harder.derive_watermark(seed))
+def _pick(count: int, meaning: str, name: str) -> Attack:
+    """Trains under the freest of so many headers, where the reference has a number of its own."""
+
+    def build(ground: Ground, seed: int) -> Course:
+        other = replace(ground, recipe=replace(ground.recipe, headers=count))
+        return AttackCourse(ground, seed, watermark=other.derive_watermark(seed))
+
+    return Attack(name, meaning, build)
 
 
 ATTACKS = (
-    Attack(
-        f"freest of {_TRIED} headers",
+    _pick(1, "takes headers as they come, whatever they leave free", "any header"),
+    _pick(
+        _TRIED,
         f"trains under the one of {_TRIED} headers that leaves the filters freest",
-        _grind_hard,
+        f"freest of {_TRIED} headers",
     ),
 )
 """Those that train courses of their own."""
