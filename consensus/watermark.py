@@ -66,7 +66,7 @@ def derive_indices(header: bytes, weight_count: int, frozen_count: int) -> npt.N
     drbg = _start_drbg(header)
     stream = bytearray()
     while missing := 4 * weight_count - len(stream):
-        # What a request gives does not depend on its length, only what later ones give does.
+        # The bytes of a shorter request are the first of a longer one.
         stream += drbg.generate(min(missing, _REQUEST_BYTES))
     return select_smallest(np.frombuffer(bytes(stream), dtype="<u4"), frozen_count)
 

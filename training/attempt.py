@@ -53,9 +53,9 @@ class Progress:
     total_samples: int
     """Of a full attempt."""
     train_correct: int
-    """Right train records of the best network, estimated from its last batches while training."""
+    """Right train records, the most of all networks; while training by their last batches."""
     eval_correct: int
-    """Right eval records of the last exact count, 0 before the first."""
+    """The most right eval records of an exact count, 0 before the first."""
     seconds: float
     """Since the attempt began."""
 
@@ -112,16 +112,16 @@ class MiningAttempt:
         )
 
     def choose(
-        self, header: Header, rung: Rung, seed: int, is_cancelled: Callable[[], bool]
+        self, header: Header, rung: Rung, seed: int, most: int, is_cancelled: Callable[[], bool]
     ) -> tuple[list[Candidate], int]:
-        """Headers to train for in one pass, and the multiply-accumulates of passing others over.
+        """Up to `most` headers to train for in one pass, and the multiply-accumulates of passing others over.
 
         The nonce is counted up, and of so many as the recipe says the freest is looked at, with seeds counted
         up too. Chosen are the first whose watermarks promise what the plan asks for; after 64 looks for one
         of them it is the next, and once cancelled there may be fewer, but always one.
         """
         least = self._recipe.get_plan(rung).allowances[0] * len(self._data.train)
-        count = self._count_networks(rung)
+        count = min(most, self._count_networks(rung))
         chosen: list[Candidate] = []
         begun = spent = looks = 0
         while len(chosen) < count and not (chosen and is_cancelled()):
@@ -267,8 +267,7 @@ class _Run:
 
     def _build_progress(self) -> Progress:
         furthest = max(self._headers, key=lambda course: course.samples)
-        standing = self._standings[self._best]
-        train_correct = standing.train_correct
+        train_correct = max(standing.train_correct for standing in self._standings.values())
         if furthest.samples < furthest.total_samples:
             together = [course for course in self._headers if course.samples == furthest.samples]
             train_correct = max(course.estimate_train_correct() for course in together)
@@ -276,7 +275,7 @@ class _Run:
             furthest.samples,
             furthest.total_samples,
             train_correct,
-            standing.eval_correct,
+            max(standing.eval_correct for standing in self._standings.values()),
             self._get_seconds(),
         )
 

@@ -96,7 +96,7 @@ class Course:
         self.generator = torch.Generator().manual_seed(seed)
         self.twin = Twin(spec, watermark, self.generator, recipe.gain, recipe.shift, data.inputs.device)
         self.data, self.recipe = data, recipe
-        self._spec, self._plan, self._ranks = spec, plan, ranks
+        self.plan, self.ranks, self._spec = plan, ranks, spec
         self._steps: Iterator[None] | None = None
         self._poll: Callable[[], None] = lambda: None
         self._recent: deque[Tensor] = deque(maxlen=_WINDOW_STEPS)
@@ -106,7 +106,7 @@ class Course:
     @property
     def total_samples(self) -> int:
         """Trained at the end of a full course: whole steps."""
-        return self._plan.samples // self.recipe.batch * self.recipe.batch
+        return self.plan.samples // self.recipe.batch * self.recipe.batch
 
     @property
     def watermark(self) -> Watermark:
@@ -166,17 +166,17 @@ class Course:
         batch = self.recipe.batch
         # Who trains in lockstep may be past the first steps before it is asked for them.
         steps, begun = (self._steps, 0) if self._steps else (self._train_alone(), self.samples)
-        for part in range(1, self._plan.parts + 1):
-            end = begun + self._plan.samples // batch * part // self._plan.parts * batch
+        for part in range(1, self.plan.parts + 1):
+            end = begun + self.plan.samples // batch * part // self.plan.parts * batch
             while self.samples < end:
                 next(steps)
                 self._poll()
-            if part < self._plan.parts:
+            if part < self.plan.parts:
                 yield self.estimate_train_correct()
 
     def _train_alone(self) -> Iterator[None]:
-        samples = self._plan.samples
-        for right in train(self.twin, self.data, self.recipe, samples, self.generator, self._ranks):
+        samples = self.plan.samples
+        for right in train(self.twin, self.data, self.recipe, samples, self.generator, self.ranks):
             self.note(right)
             yield
 

@@ -1,8 +1,8 @@
 """Which headers are worth a look: where the watermark happens to leave the convolutions' filters free.
 
 A free weight of a small filter is worth more than one of a large layer, so what counts is the share of each
-filter that is free. To know it costs a few hundred hashes, a look (training.probe) a hundred thousand times
-that, and so of several nonces the freest alone is looked at.
+filter that is free. To know it takes hashes alone, a small part of the time of a look (training.probe), and
+so of several nonces the freest alone is looked at. These hashes are in no count of multiply-accumulates.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def compute_freedom(network: NetworkSpec, indices: npt.NDArray[np.int64]) -> flo
 
 def pick_freest(header: Header, count: int, network: NetworkSpec, frozen_count: int) -> Header:
     """Of `count` headers, the nonce counted up, the first that leaves the filters freest."""
-    headers = [replace(header, nonce=(header.nonce + offset) % NONCES) for offset in range(count)]
     if count == 1:
         return header
+    headers = [replace(header, nonce=(header.nonce + offset) % NONCES) for offset in range(count)]
 
     def measure(candidate: Header) -> float:
         indices = derive_indices(encode_header(candidate), network.weight_count, frozen_count)

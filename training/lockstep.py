@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import torch
 
 from training.course import Checkpoint, Course
-from training.optimise import build_optimiser, choose_loss, compute_one_cycle, draw_batches, set_rates
+from training.optimise import build_optimiser, compute_loss, compute_one_cycle, draw_batches, set_rates
 from training.recipe import Recipe
 from training.stack import TwinStack
 
@@ -20,7 +20,14 @@ class Lockstep:
     """Courses of one plan, recipe and dataset, about to begin."""
 
     def __init__(self, courses: Sequence[Course]) -> None:
-        """Following raises ValueError where the courses' networks or numbers of free weights differ."""
+        """Raises ValueError where the courses do not fit: one plan, recipe and dataset, no other processes.
+
+        That their networks have as many free weights is seen at the first step.
+        """
+        if len({(course.plan, course.recipe, id(course.data)) for course in courses}) != 1:
+            raise ValueError("courses in lockstep have one plan, one recipe and one dataset")
+        if len(courses) > 1 and any(course.ranks for course in courses):
+            raise ValueError("several processes train one network at a time")
         self._courses = list(courses)
         self._gone: set[Course] = set()
         if len(courses) > 1:
@@ -33,6 +40,8 @@ class Lockstep:
         ways = [(course, course.follow(poll)) for course in self._courses]
         while ways:
             for course, way in ways:
+                if course in self._gone:
+                    continue
                 checkpoint = next(way, None)
                 if checkpoint is None:
                     self.leave(course)
@@ -56,7 +65,6 @@ def train_together(courses: Sequence[Course], gone: Collection[Course]) -> Itera
     stack = TwinStack([course.twin for course in members])
     optimiser = build_optimiser(stack, recipe)
     streams = {course: draw_batches(len(data.train), recipe.batch, course.generator) for course in members}
-    compute = choose_loss(device)
     steps = first.total_samples // recipe.batch
     for step in range(steps):
         staying = [place for place, course in enumerate(members) if course not in gone]
@@ -67,7 +75,8 @@ def train_together(courses: Sequence[Course], gone: Collection[Course]) -> Itera
         set_rates(optimiser, compute_one_cycle((step + 0.5) / steps, recipe.warm_up))
         indices = torch.stack([next(streams[course]) for course in members])
         indices = indices.to(device, non_blocking=True)
-        loss, right = compute(stack, data.inputs[indices], data.train.labels[indices], recipe)
+        # Not compiled on a GPU either: every number of networks left would be compiled anew.
+        loss, right = compute_loss(stack, data.inputs[indices], data.train.labels[indices], recipe)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

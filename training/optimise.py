@@ -45,7 +45,7 @@ def train(
     steps = samples // recipe.batch
     optimiser = build_optimiser(twin, recipe)
     batches = draw_batches(len(data.train), recipe.batch, generator)
-    compute = choose_loss(data.inputs.device)
+    compute = _choose_loss(data.inputs.device)
     twin.train()
     for step in range(steps):
         set_rates(optimiser, compute_one_cycle((step + 0.5) / steps, recipe.warm_up))
@@ -78,8 +78,7 @@ def compute_loss(
 ComputeLoss = Callable[[Twin | TwinStack, Tensor, Tensor, Recipe], tuple[Tensor, Tensor]]
 
 
-def choose_loss(device: torch.device) -> ComputeLoss:
-    """`compute_loss`, compiled where that pays."""
+def _choose_loss(device: torch.device) -> ComputeLoss:
     return _compile_loss() if device.type == "cuda" else compute_loss
 
 

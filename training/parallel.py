@@ -27,6 +27,7 @@ from consensus.task import Rung, Task
 from training.attempt import AttemptResult, MiningAttempt, Progress
 from training.data import TrainingData
 from training.dataset_file import read_dataset_file
+from training.headers import NONCES, pick_freest
 from training.rate import build_practice_header
 from training.recipe import Recipe
 from training.tasks import TASK_NAMES, load_recipe, load_task
@@ -174,13 +175,15 @@ def _attempt_all(options: argparse.Namespace, device: torch.device) -> None:
     dataset = read_dataset_file(options.data)
     task = load_task(options.task, dataset.spec)
     data = TrainingData.load(dataset, device)
-    attempt = ParallelAttempt(task, data, load_recipe(options.task), device)
+    recipe = load_recipe(options.task)
+    attempt = ParallelAttempt(task, data, recipe, device)
     if dist.get_rank():
         return attempt.follow()
     header, rung = decode_header(options.header), task.rungs[options.rung]
-    for nonce in range(header.nonce, header.nonce + options.attempts):
-        candidate = replace(header, nonce=nonce)
-        result = attempt.run(candidate, rung, nonce, lambda: False, lambda progress: None)
+    for turn in range(options.attempts):
+        first = replace(header, nonce=(header.nonce + turn * recipe.headers) % NONCES)
+        candidate = pick_freest(first, recipe.headers, task.network, task.compute_frozen_count(rung))
+        result = attempt.run(candidate, rung, candidate.nonce, lambda: False, lambda progress: None)
         print(json.dumps(_describe(candidate, result)), flush=True)
         if result.witness:
             break
@@ -206,7 +209,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rung", type=int, default=0, help="of the task's ladder, from 0")
     practice = encode_header(build_practice_header(0))
     parser.add_argument("--header", type=bytes.fromhex, default=practice, help="190 bytes in hex")
-    parser.add_argument("--attempts", type=int, default=1, help="at most, a nonce each")
+    parser.add_argument("--attempts", type=int, default=1, help="at most, at the freest of a few nonces each")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="of torch, in each process")
     return parser.parse_args()

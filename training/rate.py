@@ -14,6 +14,8 @@ from training.recipe import Recipe
 
 _TURN = 2**20
 """More headers than an attempt looks at."""
+_NEW = 0.3
+"""Weight of the last attempt: some give up at once, some go the whole way."""
 
 
 def build_practice_header(nonce: int) -> Header:
@@ -50,6 +52,26 @@ def _spend(attempt: MiningAttempt, rung: Rung, turn: int, deadline: float) -> in
         return time.monotonic() >= deadline
 
     header, seed = build_practice_header(turn * _TURN), turn * _TURN
-    candidates, looked = attempt.choose(header, rung, seed, is_over)
+    candidates, looked = attempt.choose(header, rung, seed, attempt.recipe.networks, is_over)
     result = attempt.run(candidates, rung, is_over, lambda progress: None)
     return looked + result.multiply_accumulates
+
+
+class Pace:
+    """How many networks fit in the time of one attempt, by how long those before took.
+
+    A new block ends an attempt early, and what it was trained for is lost: the slower the machine, the fewer
+    networks it should train at once.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: float | None = None
+
+    def count(self, seconds: float) -> int:
+        """Networks for an attempt of so many seconds, at least one; one while nothing is known."""
+        return 1 if self._seconds is None else max(1, int(seconds / self._seconds))
+
+    def note(self, networks: int, seconds: float) -> None:
+        """An attempt took that long."""
+        each = seconds / networks
+        self._seconds = each if self._seconds is None else (1 - _NEW) * self._seconds + _NEW * each

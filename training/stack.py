@@ -21,8 +21,13 @@ class TwinStack(nn.Module):
     """`twins` as one network, begun with their values; from then on what they hold are views of its own."""
 
     def __init__(self, twins: Sequence[Twin]) -> None:
-        """Raises ValueError where the twins' networks or numbers of free weights differ."""
+        """Raises ValueError where the twins' networks or numbers of free weights differ.
+
+        Twins of another kind, which compute something of their own, are refused too.
+        """
         super().__init__()
+        if any(type(twin) is not Twin for twin in twins):
+            raise ValueError("twins of another kind do not stack")
         if len({(twin.spec, twin.free.shape) for twin in twins}) != 1:
             raise ValueError("twins of one stack have one network and one number of free weights")
         self.spec = twins[0].spec
@@ -58,7 +63,7 @@ class TwinStack(nn.Module):
         merged = sums.transpose(0, 1).reshape(records, -1)
         activations = self._normalise(len(self.gains) - 1, merged, pooled=False)
         parted = activations.view(records, count, -1).transpose(0, 1)
-        return torch.baddbmm(self.bias[:, None], parted, last.transpose(1, 2))
+        return torch.bmm(parted, last.transpose(1, 2)) + self.bias[:, None]
 
     def extract(self, activations: Tensor) -> Tensor:
         """float[K, n, flat] behind every twin's convolutions of the same float[n, c, h, w] activations.

@@ -2,7 +2,8 @@
 
 Every event has `time` (Unix seconds) and `event`; those of an attempt also `attempt`, `parent`, `height`,
 `frozen`, `train_target` and `eval_target`; those with counts `samples`, `train_correct` and `eval_correct`;
-those of a result `networks`, how many were trained, each under a header of its own.
+those of a result `networks`, how many were trained, each under a header of its own: `samples` is their sum,
+and `eval_correct` null where nothing was counted.
 Readers (the devnet's screen and report) skip what they do not know.
 """
 

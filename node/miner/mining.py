@@ -27,6 +27,8 @@ SUBMIT_PATIENCE_SECONDS = 60.0
 TRAINER_LOSSES_ALLOWED = 5
 """Trainers lost in a row, without one finished attempt between them, before the miner gives up."""
 
+_ATTEMPTS_PER_INTERVAL = 8
+"""So that the attempt that a new block ends is a small part of the work."""
 
 _FRUITLESS: dict[str, EventName] = {"missed": "missed", "gave-up": "gave-up", "cancelled": "stale"}
 
@@ -120,7 +122,9 @@ class Miner:
 
         watch = asyncio.create_task(self._cancel_when_stale(work))
         try:
-            request = TrainRequest(header, work.rung, self._random.getrandbits(63))
+            assert self._nodes.spec is not None, "the work came from a node whose chain was checked"
+            seconds = self._nodes.spec.params.target_interval / _ATTEMPTS_PER_INTERVAL
+            request = TrainRequest(header, work.rung, self._random.getrandbits(63), seconds)
             return await self._trainer.train(request, report)
         finally:
             watch.cancel()

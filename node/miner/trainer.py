@@ -49,13 +49,15 @@ class TrainerSetup:
 
 @dataclass(frozen=True, slots=True)
 class TrainRequest:
-    """One attempt, with as many networks as the recipe trains in one pass."""
+    """One attempt, with up to as many networks as the recipe trains in one pass."""
 
     header: Header
     """Of the first network, nonce included; counted up from there."""
     rung: Rung
     seed: int
     """Of the first network's free weights and order of samples."""
+    seconds: float
+    """That the attempt should take at most, on average: more networks at once take longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class TrainResult:
     train_correct: int
     """Of the network that won or came furthest."""
     eval_correct: int
-    """The same."""
+    """The same; 0 where no count was worth it."""
     seconds: float
     nonce: int
     """Of that network's header: the request's, or one counted up from it."""
@@ -291,12 +293,13 @@ def build_training_attempt(setup: TrainerSetup) -> RunAttempt:
 
     from dataset_server.store import DatasetStore
     from training.attempt import MiningAttempt, Progress, TrainingData
+    from training.rate import Pace
     from training.tasks import load_recipe
 
     torch.set_num_threads(setup.threads)
     device = choose_device(setup.device)
     dataset = DatasetStore(setup.dataset_root).load(setup.dataset_id)
-    recipe = load_recipe(setup.task.network)
+    recipe, pace = load_recipe(setup.task.network), Pace()
     attempt = MiningAttempt(setup.task, TrainingData.load(dataset, device), recipe, device)
 
     def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
@@ -312,8 +315,13 @@ def build_training_attempt(setup: TrainerSetup) -> RunAttempt:
             )
 
         started = time.perf_counter()
-        candidates, looked = attempt.choose(request.header, request.rung, request.seed, is_cancelled)
+        most = pace.count(request.seconds)
+        candidates, looked = attempt.choose(request.header, request.rung, request.seed, most, is_cancelled)
         result = attempt.run(candidates, request.rung, is_cancelled, forward)
+        seconds = time.perf_counter() - started
+        # Cut short it tells nothing, unless it was too long already.
+        if result.outcome in ("missed", "gave-up") or seconds > request.seconds:
+            pace.note(len(candidates), seconds)
         return TrainResult(
             result.outcome,
             result.witness,
@@ -322,7 +330,7 @@ def build_training_attempt(setup: TrainerSetup) -> RunAttempt:
             looked + result.multiply_accumulates,
             result.train_correct,
             result.eval_correct,
-            time.perf_counter() - started,
+            seconds,
             result.header.nonce,
         )
 

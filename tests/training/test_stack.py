@@ -77,12 +77,12 @@ def test_gradients_are_the_twins_gradients(digits_data: TrainingData) -> None:
     for place, twin in enumerate(twins):
         own, own_right = compute_loss(twin.train(), inputs[place], labels[place], RECIPE)
         own.backward()  # type: ignore[no-untyped-call]
-        losses.append(float(own))
+        losses.append(float(own.detach()))
         assert int(right[place]) == int(own_right)
         assert stack.free.grad is not None
         assert twin.free.grad is not None
         assert torch.allclose(stack.free.grad[place], twin.free.grad, atol=1e-6)
-    assert float(loss) == pytest.approx(sum(losses), abs=1e-5)
+    assert float(loss.detach()) == pytest.approx(sum(losses), abs=1e-5)
 
 
 def test_steps_are_the_twins_steps(digits_data: TrainingData) -> None:
@@ -95,10 +95,10 @@ def test_steps_are_the_twins_steps(digits_data: TrainingData) -> None:
         _step(stack, together, inputs, labels)
         for place, twin in enumerate(twins):
             _step(twin, optimisers[place], inputs[place], labels[place])
-    for twin, other in zip(twins, stacked, strict=True):
+    for twin, other, start in zip(twins, stacked, _build_twins(), strict=True):
         for own, seen in zip(_get_state(twin), _get_state(other), strict=True):
             assert torch.allclose(own, seen, atol=1e-3)
-        assert not torch.equal(other.free, _build_twins()[0].free)
+        assert not torch.equal(other.free, start.free)
 
 
 def test_twins_are_views_and_export_what_was_trained(digits_data: TrainingData) -> None:
@@ -138,3 +138,13 @@ def test_one_twin_reaches_no_other(digits_data: TrainingData) -> None:
 def test_refuses_twins_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="one number of free weights"):
         TwinStack([*_build_twins(9_000, 1), *_build_twins(9_500, 1)])
+
+
+class OtherTwin(Twin):
+    """One that would compute something of its own."""
+
+
+def test_refuses_twins_of_another_kind() -> None:
+    generator = torch.Generator().manual_seed(0)
+    with pytest.raises(ValueError, match="another kind"):
+        TwinStack([OtherTwin(NETWORK, build_watermark(9_000), generator, 0.2, 0.2)])

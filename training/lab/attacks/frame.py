@@ -131,11 +131,11 @@ class StandInCourse(AttackCourse):
 
     def stream(self) -> Iterator[Tensor]:
         """Trains the stand-in: int64[] right answers after every step."""
-        return train(self._stand_in, self._lessons, self.recipe, self._plan.samples, self.generator)
+        return train(self._stand_in, self._lessons, self.recipe, self.plan.samples, self.generator)
 
     def _train(self) -> Iterator[int]:
-        batch, parts = self.recipe.batch, self._plan.parts
-        steps = self._plan.samples // batch
+        batch, parts = self.recipe.batch, self.plan.parts
+        steps = self.plan.samples // batch
         ends = {steps * part // parts for part in range(1, parts)}
         cost = round(self._passes * self._stand_in.spec.multiply_accumulates * batch)
         for step, right in enumerate(self.stream(), 1):

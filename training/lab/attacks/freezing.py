@@ -44,7 +44,7 @@ class ClosingCourse(StandInCourse):
         self._closing = twin
 
     def stream(self) -> Iterator[Tensor]:
-        steps = self._plan.samples // self.recipe.batch
+        steps = self.plan.samples // self.recipe.batch
         for step, right in enumerate(super().stream(), 1):
             self._closing.closed = min(1.0, step / (steps * _CLOSED_AFTER))
             yield right

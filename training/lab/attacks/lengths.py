@@ -33,7 +33,7 @@ class ContinuedCourse(AttackCourse):
             weight_rate=_GENTLE * recipe.weight_rate,
             normalisation_rate=_GENTLE * recipe.normalisation_rate,
         )
-        self._plan = replace(self._plan, samples=self._plan.samples // 2)
+        self.plan = replace(self.plan, samples=self.plan.samples // 2)
 
 
 def _scale_course(numerator: int, denominator: int) -> Attack:

@@ -39,7 +39,7 @@ class Recording:
     reference_samples: int
     """Of the reference's course that this one is compared with."""
     seed: int
-    """Nonce of the practice header, and seed of the course."""
+    """Of the practice headers (training.rate) and of the course."""
     samples: int
     """Trained in all."""
     shown: tuple[int, ...]

@@ -52,7 +52,7 @@ class DistilledCourse(StandInCourse):
             compute_loss,
             data.train.labels,
             recipe,
-            self._plan.samples,
+            self.plan.samples,
             self.generator,
         )
 

@@ -66,7 +66,7 @@ class HeadCourse(StandInCourse):
             lambda logits, indices: criterion(logits * recipe.logit_scale, data.train.labels[indices]),
             data.train.labels,
             recipe,
-            self._plan.samples,
+            self.plan.samples,
             self.generator,
         )
 
