@@ -83,23 +83,30 @@ def test_looks_together_are_looks_alone(digits_data: TrainingData) -> None:
     assert all(abs(one - other) <= 3 for one, other in zip(alone, together, strict=True))
 
 
-def test_many_records_are_scaled_from_the_first(twin: Twin, digits_data: TrainingData) -> None:
-    data = digits_data
-    twice = replace(
-        data,
-        train=replace(
-            data.train, pixels=data.train.pixels.repeat(2, 1, 1, 1), labels=data.train.labels.repeat(2)
-        ),
-        inputs=data.inputs.repeat(2, 1, 1, 1),
-    )
+def test_of_many_records_every_few_are_looked_at(twin: Twin, digits_data: TrainingData) -> None:
+    """4,096 records: the even places alone count, wherever in the split a class lies."""
+    places = torch.arange(2_048) % len(digits_data.train)
+    pixels, labels = digits_data.train.pixels[places], digits_data.train.labels[places]
     few = replace(
-        data,
-        train=replace(data.train, pixels=twice.train.pixels[:2_048], labels=twice.train.labels[:2_048]),
-        inputs=twice.inputs[:2_048],
+        digits_data,
+        train=replace(digits_data.train, pixels=pixels, labels=labels),
+        inputs=digits_data.inputs[places],
+    )
+    unseen = torch.zeros_like(labels)
+    many = replace(
+        few,
+        train=replace(
+            few.train,
+            pixels=torch.stack([pixels, pixels.flip(0)], 1).flatten(0, 1),
+            labels=torch.stack([labels, unseen], 1).flatten(),
+        ),
+        inputs=torch.stack([few.inputs, few.inputs.flip(0)], 1).flatten(0, 1),
     )
     (promised,) = count_promised([twin], few)
-    assert count_promised([twin], twice) == [promised * 2_594 // 2_048]
-    assert compute_cost(twin, twice) == compute_cost(twin, few) > compute_cost(twin, data)
+    (scaled,) = count_promised([twin], many)
+    # In another memory layout: an activation on the edge may round the other way.
+    assert abs(scaled - 2 * promised) <= 12
+    assert compute_cost(twin, many) == compute_cost(twin, few) > compute_cost(twin, digits_data)
 
 
 def test_promise_is_no_claim_but_may_end_an_attempt() -> None:

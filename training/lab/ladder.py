@@ -198,7 +198,7 @@ def _choose_points(trials: Sequence[_Trial], count: int) -> Iterator[tuple[int, 
         if (
             min(_MIN_SUCCESSES, count // 12)
             <= trial.successes
-            <= max(_TAIL_SHARE * count, 2 * _MIN_SUCCESSES)
+            <= min(max(_TAIL_SHARE * count, 2 * _MIN_SUCCESSES), count - 1)
         ):
             yield trial.goal.train, trial.successes
 

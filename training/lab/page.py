@@ -76,8 +76,12 @@ def _render_stretch(stretch: Stretch) -> str:
     return (
         f"| {stretch.frozen / 100:g} % | {stretch.plan.samples:,} | {len(train)} "
         f"| {fmean(train):.1f} ± {stdev(train):.1f} | {fmean(right):.1f} ± {stdev(right):.1f} "
-        f"| {correlation(promised, train):.2f} | {cost:,.0f} | {seconds:.1f} |"
+        f"| {_correlate(promised, train)} | {cost:,.0f} | {seconds:.1f} |"
     )
+
+
+def _correlate(promised: Sequence[int], train: Sequence[int]) -> str:
+    return f"{correlation(promised, train):.2f}" if len(set(promised)) > 1 < len(set(train)) else "–"
 
 
 def _render_measurement(m: Measurement) -> str:
