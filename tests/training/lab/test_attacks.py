@@ -131,6 +131,8 @@ def test_courses_that_train_something_else_are_recorded_one_by_one(
     alone = [recording for seed in (3, 4) for recording in recorder.record(attack, ground, [seed])]
     assert [recording.seed for recording in together] == [3, 4]
     assert [recording.shown for recording in together] == [recording.shown for recording in alone]
+    # Each has seconds of its own, not a share of those of a pass.
+    assert together[0].seconds != together[1].seconds
 
 
 def test_reference_is_the_miners_course(ground: Ground) -> None:

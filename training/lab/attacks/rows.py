@@ -109,9 +109,10 @@ class Recorder:
         an equal share of the seconds.
         """
         mark = time.process_time()
-        courses = [attack.build(ground, seed) for seed in seeds]
-        if any(isinstance(course, StandInCourse) for course in courses) and len(seeds) > 1:
+        courses = [attack.build(ground, seeds[0])]
+        if isinstance(courses[0], StandInCourse) and len(seeds) > 1:
             return [recording for seed in seeds for recording in self.record(attack, ground, [seed])]
+        courses += [attack.build(ground, seed) for seed in seeds[1:]]
         notes = {course: _Notes() for course in courses}
         used = 0.0
         for course, checkpoint in Lockstep(courses).follow():
