@@ -41,6 +41,8 @@ class Candidate:
     """A header and the course under its watermark, not begun."""
 
     header: Header
+    seed: int
+    """Of the course."""
     course: Course
 
 
@@ -107,9 +109,8 @@ class MiningAttempt:
         frozen_count = self._task.compute_frozen_count(rung)
         watermark = derive_watermark(encode_header(header), network.weight_count, frozen_count)
         plan = self._recipe.get_plan(rung)
-        return Candidate(
-            header, Course(network, watermark, self._data, self._recipe, plan, seed, self._ranks)
-        )
+        course = Course(network, watermark, self._data, self._recipe, plan, seed, self._ranks)
+        return Candidate(header, seed, course)
 
     def choose(
         self, header: Header, rung: Rung, seed: int, most: int, is_cancelled: Callable[[], bool]

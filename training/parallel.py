@@ -27,8 +27,8 @@ from consensus.task import Rung, Task
 from training.attempt import AttemptResult, MiningAttempt, Progress
 from training.data import TrainingData
 from training.dataset_file import read_dataset_file
-from training.headers import NONCES, pick_freest
-from training.rate import build_practice_header
+from training.headers import NONCES
+from training.rate import HEADERS_APART, build_practice_header
 from training.recipe import Recipe
 from training.tasks import TASK_NAMES, load_recipe, load_task
 from training.twin import Twin
@@ -99,11 +99,12 @@ class ParallelAttempt:
         is_cancelled: Callable[[], bool],
         report: Callable[[Progress], None],
     ) -> AttemptResult:
-        """Rank 0: an attempt at this header, by MiningAttempt.run's contract."""
-        self._exchange(_encode_order(header, rung, seed))
+        """Rank 0: an attempt at a header chosen from this one on, as MiningAttempt chooses and runs."""
+        (candidate,), spent = self._attempt.choose(header, rung, seed, 1, is_cancelled)
+        self._exchange(_encode_order(candidate.header, rung, candidate.seed))
         try:
-            candidate = self._attempt.build(header, rung, seed)
-            return self._attempt.run([candidate], rung, is_cancelled, report)
+            result = self._attempt.run([candidate], rung, is_cancelled, report)
+            return replace(result, multiply_accumulates=result.multiply_accumulates + spent)
         finally:
             if self._ranks.steps < self._get_total_steps(rung):
                 frozen_count = self._task.compute_frozen_count(rung)
@@ -153,7 +154,7 @@ def _decode_order(data: bytes) -> tuple[Header, Rung, int] | None:
 
 
 def main() -> None:
-    """Attempts at one header, nonce after nonce, until a witness is found: a JSON line for each."""
+    """Attempts at one header, from nonces far apart, until a witness is found: a JSON line for each."""
     options = _parse()
     is_cuda = options.device == "cuda"
     device = torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if is_cuda else "cpu")
@@ -175,25 +176,23 @@ def _attempt_all(options: argparse.Namespace, device: torch.device) -> None:
     dataset = read_dataset_file(options.data)
     task = load_task(options.task, dataset.spec)
     data = TrainingData.load(dataset, device)
-    recipe = load_recipe(options.task)
-    attempt = ParallelAttempt(task, data, recipe, device)
+    attempt = ParallelAttempt(task, data, load_recipe(options.task), device)
     if dist.get_rank():
         return attempt.follow()
     header, rung = decode_header(options.header), task.rungs[options.rung]
     for turn in range(options.attempts):
-        first = replace(header, nonce=(header.nonce + turn * recipe.headers) % NONCES)
-        candidate = pick_freest(first, recipe.headers, task.network, task.compute_frozen_count(rung))
-        result = attempt.run(candidate, rung, candidate.nonce, lambda: False, lambda progress: None)
-        print(json.dumps(_describe(candidate, result)), flush=True)
+        first = replace(header, nonce=(header.nonce + turn * HEADERS_APART) % NONCES)
+        result = attempt.run(first, rung, first.nonce, lambda: False, lambda progress: None)
+        print(json.dumps(_describe(result)), flush=True)
         if result.witness:
             break
     attempt.close()
 
 
-def _describe(header: Header, result: AttemptResult) -> dict[str, str | int | float | None]:
+def _describe(result: AttemptResult) -> dict[str, str | int | float | None]:
     return {
         "outcome": result.outcome,
-        "header": encode_header(header).hex(),
+        "header": encode_header(result.header).hex(),
         "witness": encode_witness(result.witness).hex() if result.witness else None,
         "train_correct": result.train_correct,
         "eval_correct": result.eval_correct,
@@ -209,7 +208,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rung", type=int, default=0, help="of the task's ladder, from 0")
     practice = encode_header(build_practice_header(0))
     parser.add_argument("--header", type=bytes.fromhex, default=practice, help="190 bytes in hex")
-    parser.add_argument("--attempts", type=int, default=1, help="at most, at the freest of a few nonces each")
+    parser.add_argument(
+        "--attempts", type=int, default=1, help="at most, each at a header that promises enough"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="of torch, in each process")
     return parser.parse_args()

@@ -12,7 +12,7 @@ from training.attempt import MiningAttempt, TrainingData
 from training.headers import pick_freest
 from training.recipe import Recipe
 
-_TURN = 2**20
+HEADERS_APART = 2**20
 """More headers than an attempt looks at."""
 _NEW = 0.3
 """Weight of the last attempt: some give up at once, some go the whole way."""
@@ -51,7 +51,7 @@ def _spend(attempt: MiningAttempt, rung: Rung, turn: int, deadline: float) -> in
     def is_over() -> bool:
         return time.monotonic() >= deadline
 
-    header, seed = build_practice_header(turn * _TURN), turn * _TURN
+    header, seed = build_practice_header(turn * HEADERS_APART), turn * HEADERS_APART
     candidates, looked = attempt.choose(header, rung, seed, attempt.recipe.networks, is_over)
     result = attempt.run(candidates, rung, is_over, lambda progress: None)
     return looked + result.multiply_accumulates

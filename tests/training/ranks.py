@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,13 +16,15 @@ import torch.distributed as dist
 
 from consensus.block import encode_header, encode_witness
 from consensus.network import IntegerNetwork
-from consensus.task import Rung
-from tests.training.samples import NETWORK, build_recipe, build_task, build_watermark
+from consensus.task import Rung, Task
+from tests.training.samples import NETWORK, NEVER, build_recipe, build_task, build_watermark
+from training.attempt import MiningAttempt
 from training.data import TrainingData
 from training.dataset_file import read_dataset_file
 from training.optimise import train
 from training.parallel import ParallelAttempt, ProcessRanks, leave_group
 from training.rate import build_practice_header
+from training.recipe import Recipe
 from training.twin import Twin
 
 RUNG = Rung(9_500, 1_000, 330, 10_000)
@@ -35,7 +38,8 @@ def main(folder: Path, file: Path) -> None:
     dataset = read_dataset_file(file)
     data = TrainingData.load(dataset, "cpu")
     (folder / f"weights-{dist.get_rank()}").write_text(_train_together(data))
-    attempt = ParallelAttempt(build_task(dataset.spec, RUNG), data, build_recipe(5_188), "cpu")
+    task = build_task(dataset.spec, RUNG)
+    attempt = ParallelAttempt(task, data, _build_picky_recipe(task, data), "cpu")
     if dist.get_rank():
         attempt.follow()
     else:
@@ -50,6 +54,14 @@ def _train_together(data: TrainingData) -> str:
     return f"{right} {_hash(twin.export())}"
 
 
+def _build_picky_recipe(task: Task, data: TrainingData) -> Recipe:
+    """One that goes on with the header, of a few from HEADER on, that promises most, and with none before."""
+    patient = MiningAttempt(task, data, build_recipe(5_188), "cpu")
+    headers = [replace(HEADER, nonce=HEADER.nonce + step) for step in range(4)]
+    most = max(patient.build(header, RUNG, 7 + step).course.promise for step, header in enumerate(headers))
+    return build_recipe(5_188, ((most - 0.5) / len(data.train), *NEVER[1:]))
+
+
 def _hash(network: IntegerNetwork) -> str:
     hashed = hashlib.sha256(network.weights.tobytes() + network.bias.tobytes())
     for multipliers, offsets in zip(network.multipliers, network.offsets, strict=True):
@@ -57,9 +69,9 @@ def _hash(network: IntegerNetwork) -> str:
     return hashed.hexdigest()
 
 
-def _mine(attempt: ParallelAttempt) -> dict[str, str | None]:
+def _mine(attempt: ParallelAttempt) -> dict[str, str | int]:
     """A cancelled attempt, then one that finds."""
-    asked = iter([False] * 5)
+    asked = iter([False] * 8)
     cancelled = attempt.run(HEADER, RUNG, 7, lambda: next(asked, True), lambda progress: None)
     found = attempt.run(HEADER, RUNG, 7, lambda: False, lambda progress: None)
     attempt.close()
@@ -67,7 +79,8 @@ def _mine(attempt: ParallelAttempt) -> dict[str, str | None]:
     return {
         "cancelled": cancelled.outcome,
         "outcome": found.outcome,
-        "header": encode_header(HEADER).hex(),
+        "cancelled_samples": cancelled.samples,
+        "header": encode_header(found.header).hex(),
         "witness": encode_witness(found.witness).hex(),
     }
 

@@ -243,6 +243,17 @@ def test_choosing_ends_without_a_promise_and_when_cancelled(
     assert (chosen.header, spent) == (HEADER, 0)
 
 
+def test_choosing_looks_at_four_more_at_most_once_cancelled(
+    digits: Dataset, digits_data: TrainingData
+) -> None:
+    recipe = replace(build_recipe(640, (1.0, *NEVER[1:])), networks=8)
+    hopeless, _ = _build(digits, digits_data, recipe)
+    asked = iter([False] * 5)
+    chosen, spent = hopeless.choose(HEADER, DEAR, 3, 64, lambda: next(asked, True))
+    assert [candidate.header.nonce - HEADER.nonce for candidate in chosen] == [5, 6, 7]
+    assert spent == 5 * chosen[0].course.multiply_accumulates
+
+
 @pytest.mark.parametrize(("work", "count"), [(1, 1), (1_000_000, 8)])
 def test_no_more_networks_than_courses_that_the_rung_is_worth(
     work: int, count: int, digits: Dataset, digits_data: TrainingData

@@ -16,7 +16,7 @@ from consensus.dataset import Dataset
 from consensus.evaluation import NormativeWorkVerifier
 from dataset_server.files import write_dataset_file
 from dataset_server.importers import import_digits
-from tests.training.ranks import RUNG
+from tests.training.ranks import HEADER, RUNG
 from tests.training.samples import build_recipe, build_task
 from training.data import TrainingData
 from training.parallel import ParallelAttempt
@@ -55,12 +55,15 @@ def test_witness_of_two_ranks_verifies(folder: Path, digits: Dataset) -> None:
     block = json.loads((folder / "block.json").read_text())
     assert block["outcome"] == "found"
     header = decode_header(bytes.fromhex(block["header"]))
+    assert HEADER.nonce < header.nonce < HEADER.nonce + 4, "the header of the best promise"
     witness = decode_witness(bytes.fromhex(block["witness"]), BlockLimits(0, 2**20))
     NormativeWorkVerifier(digits).check(build_task(digits.spec, RUNG), RUNG, header, witness)
 
 
 def test_cancelled_attempt_lets_the_other_rank_go(folder: Path) -> None:
-    assert json.loads((folder / "block.json").read_text())["cancelled"] == "cancelled"
+    block = json.loads((folder / "block.json").read_text())
+    assert block["cancelled"] == "cancelled"
+    assert 0 < block["cancelled_samples"] < 9 * 64
 
 
 def test_rejects_a_batch_without_equal_shares(
