@@ -57,7 +57,7 @@ def _train_together(data: TrainingData) -> str:
 def _build_picky_recipe(task: Task, data: TrainingData) -> Recipe:
     """One that goes on with the header, of a few from HEADER on, that promises most, and with none before."""
     patient = MiningAttempt(task, data, build_recipe(5_188), "cpu")
-    headers = [replace(HEADER, nonce=HEADER.nonce + step) for step in range(4)]
+    headers = [replace(HEADER, nonce=HEADER.nonce + step) for step in range(8)]
     most = max(patient.build(header, RUNG, 7 + step).course.promise for step, header in enumerate(headers))
     return build_recipe(5_188, ((most - 0.5) / len(data.train), *NEVER[1:]))
 
@@ -71,7 +71,7 @@ def _hash(network: IntegerNetwork) -> str:
 
 def _mine(attempt: ParallelAttempt) -> dict[str, str | int]:
     """A cancelled attempt, then one that finds."""
-    asked = iter([False] * 8)
+    asked = iter([False] * 10)
     cancelled = attempt.run(HEADER, RUNG, 7, lambda: next(asked, True), lambda progress: None)
     found = attempt.run(HEADER, RUNG, 7, lambda: False, lambda progress: None)
     attempt.close()
