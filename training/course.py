@@ -97,8 +97,8 @@ class Course:
         self.twin = Twin(spec, watermark, self.generator, recipe.gain, recipe.shift, data.inputs.device)
         self.data, self.recipe = data, recipe
         self.plan, self.ranks, self._spec = plan, ranks, spec
-        self._steps: Iterator[None] | None = None
         self._poll: Callable[[], None] = lambda: None
+        self._steps: Iterator[None] | None = None
         self._recent: deque[Tensor] = deque(maxlen=_WINDOW_STEPS)
         self._promise: int | None = None
         self._head: Head | None = None
@@ -137,22 +137,21 @@ class Course:
         share = torch.stack(list(self._recent)).sum() / (len(self._recent) * self.recipe.batch)
         return int(share * len(self.data.train))
 
-    def join(self, steps: Iterator[None]) -> None:
-        """Has `steps` train the twin, a step at a time, and tell `note` of each (training.lockstep)."""
-        self._steps = steps
-
     def note(self, right: Tensor) -> None:
         """A step was trained, with int64[] right answers in its batch."""
         self._recent.append(right)
         self.samples += self.recipe.batch
         self.multiply_accumulates += 3 * self._spec.multiply_accumulates * self.recipe.batch
 
-    def follow(self, poll: Callable[[], None] = lambda: None) -> Iterator[Checkpoint]:
+    def follow(
+        self, poll: Callable[[], None] = lambda: None, steps: Iterator[None] | None = None
+    ) -> Iterator[Checkpoint]:
         """Goes the whole way, pausing at every checkpoint; it ends where the caller stops asking.
 
-        `poll` is called between steps and ends the course by raising.
+        `poll` is called between steps and ends the course by raising. `steps`, where there are any, train the
+        twin beside others, a step at a time, and tell `note` of each (training.lockstep).
         """
-        self._poll = poll
+        self._poll, self._steps = poll, steps
         yield Checkpoint(0, self.promise, False)
         yield from self._train_and_polish(1)
 

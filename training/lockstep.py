@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import torch
 
 from training.course import Checkpoint, Course
-from training.optimise import build_optimiser, compute_loss, compute_one_cycle, draw_batches, set_rates
+from training.optimise import build_optimiser, compute_gradients, compute_loss, draw_batches, take_step
 from training.recipe import Recipe
 from training.stack import TwinStack
 
@@ -30,14 +30,11 @@ class Lockstep:
             raise ValueError("several processes train one network at a time")
         self._courses = list(courses)
         self._gone: set[Course] = set()
-        if len(courses) > 1:
-            steps = train_together(courses, self._gone)
-            for course in courses:
-                course.join(steps)
 
     def follow(self, poll: Callable[[], None] = lambda: None) -> Iterator[tuple[Course, Checkpoint]]:
         """All of them, checkpoint by checkpoint; one that has left is not followed further."""
-        ways = [(course, course.follow(poll)) for course in self._courses]
+        steps = train_together(self._courses, self._gone) if len(self._courses) > 1 else None
+        ways = [(course, course.follow(poll, steps)) for course in self._courses]
         while ways:
             for course, way in ways:
                 if course in self._gone:
@@ -72,15 +69,12 @@ def train_together(courses: Sequence[Course], gone: Collection[Course]) -> Itera
             members = [members[place] for place in staying]
             stack, optimiser = _take(stack, optimiser, staying, recipe)
         stack.train()
-        set_rates(optimiser, compute_one_cycle((step + 0.5) / steps, recipe.warm_up))
         indices = torch.stack([next(streams[course]) for course in members])
         indices = indices.to(device, non_blocking=True)
         # Not compiled on a GPU either: every number of networks left would be compiled anew.
         loss, right = compute_loss(stack, data.inputs[indices], data.train.labels[indices], recipe)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        stack.apply_bounds()
+        compute_gradients(optimiser, loss)
+        take_step(stack, optimiser, recipe, (step + 0.5) / steps)
         for course, count in zip(members, right, strict=True):
             course.note(count)
         yield

@@ -48,16 +48,28 @@ def train(
     compute = _choose_loss(data.inputs.device)
     twin.train()
     for step in range(steps):
-        set_rates(optimiser, compute_one_cycle((step + 0.5) / steps, recipe.warm_up))
         indices = next(batches) if ranks is None else ranks.take(next(batches))
         indices = indices.to(data.inputs.device, non_blocking=True)
         loss, right = compute(twin, data.inputs[indices], data.train.labels[indices], recipe)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        compute_gradients(optimiser, loss)
         right = right if ranks is None else ranks.join(twin, right)
-        optimiser.step()
-        twin.apply_bounds()
+        take_step(twin, optimiser, recipe, (step + 0.5) / steps)
         yield right
+
+
+def compute_gradients(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    """Those of a float[] loss, in place of what was there."""
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
+def take_step(
+    model: Twin | TwinStack, optimiser: torch.optim.Optimizer, recipe: Recipe, progress: float
+) -> None:
+    """Moves by the gradients, at the rates after `progress` of all steps, and back into the bounds."""
+    set_rates(optimiser, compute_one_cycle(progress, recipe.warm_up))
+    optimiser.step()
+    model.apply_bounds()
 
 
 def compute_loss(

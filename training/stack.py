@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.quantisation import place_weights, quantise_activations
-from training.twin import EPSILON, MOMENTUM, Twin
+from training.quantisation import place_weights
+from training.twin import EPSILON, Twin, TwinBase
 
 
-class TwinStack(nn.Module):
+class TwinStack(TwinBase):
     """`twins` as one network, begun with their values; from then on what they hold are views of its own."""
 
     def __init__(self, twins: Sequence[Twin]) -> None:
@@ -74,7 +74,7 @@ class TwinStack(nn.Module):
             sums = F.conv2d(activations, weights, padding=1, groups=len(self) if index else 1)
             gain, shift = self.gains[index].view(-1), self.shifts[index].view(-1)
             values = F.batch_norm(sums, None, None, gain, shift, training=True, eps=EPSILON)
-            activations = _activate(values, self.spec.layers[index].pooled)
+            activations = self._pool_and_activate(values, self.spec.layers[index].pooled)
         return self._part(activations)
 
     def _part(self, activations: Tensor) -> Tensor:
@@ -82,19 +82,6 @@ class TwinStack(nn.Module):
         records = len(activations)
         parted = activations.reshape(records, len(self), -1, *activations.shape[2:])
         return parted.transpose(0, 1).reshape(len(self), records, -1)
-
-    def _normalise(self, index: int, sums: Tensor, pooled: bool) -> Tensor:
-        values = F.batch_norm(
-            sums,
-            self.means[index].view(-1),
-            self.variances[index].view(-1),
-            self.gains[index].view(-1),
-            self.shifts[index].view(-1),
-            self.training,
-            momentum=MOMENTUM,
-            eps=EPSILON,
-        )
-        return _activate(values, pooled)
 
     def _split(self, weights: Tensor) -> list[Tensor]:
         """Convolutions float[K·outputs, inputs, 3, 3], dense layers float[K, outputs, inputs]."""
@@ -106,13 +93,6 @@ class TwinStack(nn.Module):
             else part.view(count, *layer.shape)
             for part, layer in zip(parts, layers, strict=True)
         ]
-
-    @torch.no_grad()
-    def apply_bounds(self) -> None:
-        """After an optimiser's step: free weights into [-1, 1], gains to 0 or more."""
-        self.free.clamp_(-1, 1)
-        for gain in self.gains:
-            gain.clamp_(min=0)
 
     def _bind(self) -> None:
         """Makes the twins views of this stack."""
@@ -135,11 +115,6 @@ class TwinStack(nn.Module):
         )
         self._frozen_weights = self.free.new_zeros(count * self.spec.weight_count)
         self._frozen_weights[places] = torch.stack([twin.frozen_weights for twin in self.twins])
-
-
-def _activate(values: Tensor, pooled: bool) -> Tensor:
-    """A gain is never negative, so the pool may come before the rounding."""
-    return quantise_activations(F.max_pool2d(values, 2) if pooled else values)
 
 
 def _stack(lists: Sequence[Sequence[Tensor]]) -> list[Tensor]:

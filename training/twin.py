@@ -18,12 +18,53 @@ from consensus.watermark import Watermark
 from training.quantisation import LEVELS, get_weight_levels, place_weights, quantise_activations
 
 EPSILON = 1e-5
-MOMENTUM = 0.1
+_MOMENTUM = 0.1
 """Of the running statistics, as the newest batch has it."""
 _FOLD = 2**24
 
 
-class Twin(nn.Module):
+class TwinBase(nn.Module):
+    """What one twin and several in one pass (training.stack) have in common: normalisations and bounds."""
+
+    spec: NetworkSpec
+    """Of each twin."""
+    free: nn.Parameter
+    gains: nn.ParameterList
+    shifts: nn.ParameterList
+    means: list[Tensor]
+    variances: list[Tensor]
+
+    def activate(self, values: Tensor) -> Tensor:
+        """Grid values of normalised sums."""
+        return quantise_activations(values)
+
+    @torch.no_grad()
+    def apply_bounds(self) -> None:
+        """After an optimiser's step: free weights into [-1, 1], gains to 0 or more."""
+        self.free.clamp_(-1, 1)
+        for gain in self.gains:
+            gain.clamp_(min=0)
+
+    def _normalise(self, index: int, sums: Tensor, pooled: bool) -> Tensor:
+        """Activations; the channels of several twins lie one after the other, as their statistics do."""
+        values = F.batch_norm(
+            sums,
+            self.means[index].view(-1),
+            self.variances[index].view(-1),
+            self.gains[index].view(-1),
+            self.shifts[index].view(-1),
+            self.training,
+            momentum=_MOMENTUM,
+            eps=EPSILON,
+        )
+        return self._pool_and_activate(values, pooled)
+
+    def _pool_and_activate(self, values: Tensor, pooled: bool) -> Tensor:
+        # A gain is never negative, so the pool may come first and leave the rounding a quarter of the work.
+        return self.activate(F.max_pool2d(values, 2) if pooled else values)
+
+
+class Twin(TwinBase):
     """The network of `spec` under `watermark`, on one device.
 
     Activations are grid values a/127 in [0, 1], weights grid values w/127 in [-1, 1], so a sum of the integer
@@ -89,31 +130,6 @@ class Twin(nn.Module):
         """The layers' matrices; as one operation, whose gradient is one too."""
         parts = torch.split(weights, [layer.stop - layer.start for layer in self.spec.layers])
         return [part.view(layer.shape) for part, layer in zip(parts, self.spec.layers, strict=True)]
-
-    def _normalise(self, index: int, sums: Tensor, pooled: bool) -> Tensor:
-        values = F.batch_norm(
-            sums,
-            self.means[index],
-            self.variances[index],
-            self.gains[index],
-            self.shifts[index],
-            self.training,
-            momentum=MOMENTUM,
-            eps=EPSILON,
-        )
-        # A gain is never negative, so the pool may come first and leave the rounding a quarter of the work.
-        return self.activate(F.max_pool2d(values, 2) if pooled else values)
-
-    def activate(self, values: Tensor) -> Tensor:
-        """Grid values of normalised sums."""
-        return quantise_activations(values)
-
-    @torch.no_grad()
-    def apply_bounds(self) -> None:
-        """After an optimiser's step: free weights into [-1, 1], gains to 0 or more."""
-        self.free.clamp_(-1, 1)
-        for gain in self.gains:
-            gain.clamp_(min=0)
 
     @torch.no_grad()
     def export(self) -> IntegerNetwork:

@@ -18,7 +18,7 @@ from consensus.network import NetworkSpec
 from consensus.watermark import Watermark, derive_watermark
 from training.course import Course
 from training.data import TrainingData
-from training.optimise import build_optimiser, compute_one_cycle, draw_batches, set_rates, train
+from training.optimise import build_optimiser, compute_gradients, draw_batches, take_step, train
 from training.rate import pick_practice_header
 from training.recipe import Plan, Recipe
 from training.twin import Twin
@@ -163,13 +163,10 @@ def train_with(
     batches = draw_batches(len(labels), recipe.batch, generator)
     twin.train()
     for step in range(steps):
-        set_rates(optimiser, compute_one_cycle((step + 0.5) / steps, recipe.warm_up))
         indices = next(batches)
         logits = compute_logits(indices)
-        optimiser.zero_grad()
-        compute_loss(logits, indices).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        twin.apply_bounds()
+        compute_gradients(optimiser, compute_loss(logits, indices))
+        take_step(twin, optimiser, recipe, (step + 0.5) / steps)
         yield (logits.detach().argmax(1) == labels[indices]).sum()
 
 

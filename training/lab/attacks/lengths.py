@@ -15,9 +15,11 @@ _GENTLE = 0.3
 class ContinuedCourse(AttackCourse):
     """A course that, where it missed, trains and polishes once more from where it is."""
 
-    def follow(self, poll: Callable[[], None] = lambda: None) -> Iterator[Checkpoint]:
+    def follow(
+        self, poll: Callable[[], None] = lambda: None, steps: Iterator[None] | None = None
+    ) -> Iterator[Checkpoint]:
         count = 0
-        for checkpoint in super().follow(poll):
+        for checkpoint in super().follow(poll, steps):
             count += 1
             yield replace(checkpoint, is_last=False)
         self._resume()
