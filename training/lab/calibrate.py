@@ -72,7 +72,13 @@ def check(options: argparse.Namespace, dataset: Dataset) -> int:
 
 
 def calibrate(options: argparse.Namespace, dataset: Dataset) -> int:
-    """Measures what the rows lack, and writes the task file. Raises ValueError for another task's dataset."""
+    """Measures what the rows lack, and writes the task file.
+
+    Raises ValueError for another task's dataset, and for a pilot too small: allowances fitted to 30 courses
+    gave up what would have won.
+    """
+    if 0 < options.pilot < _PILOT_COURSES:
+        raise ValueError(f"a pilot has at least {_PILOT_COURSES} courses, or 0: then nothing is given up")
     file = load_task_file(options.task)
     if (dataset.spec.c, dataset.spec.h, dataset.spec.w) != (file.network.c, file.network.h, file.network.w):
         raise ValueError(f"the images are not those of {options.task}: name its dataset with --data")
@@ -191,7 +197,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to measure, from the ladder's foot up",
     )
     parser.add_argument("--attempts", type=int, default=_CHECK_ATTEMPTS, help="of --check")
-    parser.add_argument("--pilot", type=int, default=_PILOT_COURSES, help="that choose the allowances")
+    parser.add_argument(
+        "--pilot", type=int, default=_PILOT_COURSES, help="courses that choose the allowances, or 0"
+    )
     parser.add_argument(
         "--skip-estimates",
         action="store_true",

@@ -69,6 +69,21 @@ def test_missing_file_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFi
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_refuses_a_pilot_too_small(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["calibrate", "--task", "digits", "--data", str(file), "--stretch", "9500:1280:2"]
+    outputs = [
+        "--rows",
+        str(tmp_path / "rows"),
+        "--out",
+        str(tmp_path / "out"),
+        "--page",
+        str(tmp_path / "page"),
+    ]
+    assert main([*words, *outputs, "--pilot", "99"]) == 1
+    assert "at least 100 courses" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("words", [[], ["calibrate"], ["calibrate", "--task", "letters"]])
 def test_wrong_words_are_a_usage_error(words: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
