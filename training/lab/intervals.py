@@ -1,4 +1,4 @@
-"""Simulate how block intervals settle when miners come and go: `python -m training.lab intervals`.
+"""Simulate how intervals settle when miners come and go, and who wins: `python -m training.lab intervals`.
 
 Attempts are drawn from the measured courses of a ladder; difficulty, easing and timestamps are consensus's
 own functions. Nothing is trained and no clock is read.
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,38 +20,17 @@ from consensus.dataset import DatasetSpec
 from consensus.difficulty import compute_difficulty, compute_earliest_timestamp, compute_eased_difficulty
 from consensus.encoding import ZERO_HASH
 from consensus.params import ChainParams
-from consensus.task import Rung
 from training.dataset_file import read_dataset_file
-from training.lab.traces import Goal, Trace, read_traces, replay
-from training.tasks import TASK_NAMES, TaskFile, load_task, load_task_file
+from training.lab.fairness import FAIRNESS_TABLE, render_fairness
+from training.lab.lottery import GetLottery, Random, build_lotteries
+from training.lab.traces import read_traces
+from training.tasks import TASK_NAMES, load_task, load_task_file
 
 TARGET_INTERVAL_SECONDS = 20
 _WARM_BLOCKS = 60
 _WATCHED_BLOCKS = 80
 WINDOWS = ((1, 10), (11, 20), (21, 40), (41, 60), (61, 80))
 _EASING_INTERVALS = 2
-
-Random = np.random.Generator
-
-
-@dataclass(frozen=True, slots=True)
-class Lottery:
-    """Attempts at one rung, as measured."""
-
-    probability: float
-    lost: npt.NDArray[np.float64]
-    """Million multiply-accumulates of every course that failed."""
-    won: npt.NDArray[np.float64]
-    """Of every course that won; where none did, of the dearest."""
-
-    def draw(self, random: Random) -> npt.NDArray[np.float64]:
-        """float64[attempts]: million multiply-accumulates of one miner's attempts, the last of which wins."""
-        failures = int(random.geometric(self.probability)) - 1
-        lost = random.choice(self.lost, failures) if failures and self.lost.size else np.zeros(failures)
-        return np.append(lost, random.choice(self.won))
-
-
-GetLottery = Callable[[Rung], Lottery]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +117,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Simulates every scenario at every power, and writes CSV and page."""
     dataset = read_dataset_file(options.data)
-    get_lottery = build_lotteries(load_task_file(options.task), read_traces(options.rows), dataset.spec)
+    file = load_task_file(options.task)
+    get_lottery = build_lotteries(file, read_traces(options.rows), dataset.spec)
     results = []
     for power in options.power:
         params = build_params(options.task, dataset.spec, power)
@@ -152,8 +131,26 @@ def run(options: argparse.Namespace) -> int:
             print(render_row(results[-1]), flush=True)
     _write_csv(options.out, results)
     words = f"--task {options.task} --rows {options.rows} --runs {options.runs}"
-    options.page.write_text("\n".join(_render_page(words, options, results)) + "\n", "utf-8")
+    fairness = [
+        line
+        for power in options.power
+        for line in _compare(options.task, dataset.spec, power, get_lottery, file.recipe.networks)
+    ]
+    print("\n".join(fairness))
+    page = [*_render_page(words, options, results), FAIRNESS_TABLE, *fairness]
+    options.page.write_text("\n".join(page) + "\n", "utf-8")
     return 0
+
+
+def _compare(
+    name: str, dataset: DatasetSpec, power: float, get_lottery: GetLottery, networks: int
+) -> Iterator[str]:
+    """Of miners fast and slow, at the rung that is worth a target interval of the power."""
+    params = build_params(name, dataset, power)
+    rung = params.task.get_rung(params.initial_difficulty)
+    # What the rungs ask for is less than the power can do; the miners are as fast as the rung is worth.
+    power = rung.work / TARGET_INTERVAL_SECONDS
+    return render_fairness(power, TARGET_INTERVAL_SECONDS, get_lottery(rung), networks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,30 +185,6 @@ def build_params(name: str, dataset: DatasetSpec, power: float) -> ChainParams:
         balances=(),
         task=task,
     )
-
-
-def build_lotteries(file: TaskFile, traces: Sequence[Trace], dataset: DatasetSpec) -> GetLottery:
-    """The lotteries of a ladder; the pilot's traces are left out, as its measurement does."""
-    recount_cost = (dataset.n_train + dataset.n_eval) * file.network.multiply_accumulates
-    measured = dict(zip(file.rungs, file.measurements, strict=True))
-    pilot = int(file.measured["pilot_courses"])
-
-    @cache
-    def get_lottery(rung: Rung) -> Lottery:
-        plan = file.recipe.get_plan(rung)
-        mine = [
-            trace
-            for trace in traces
-            if (trace.frozen, trace.samples) == (rung.frozen, plan.samples) and trace.seed >= pilot
-        ]
-        records = [allowance * dataset.n_train for allowance in plan.allowances]
-        goal = Goal(rung.min_train_correct, rung.min_eval_correct)
-        results = [replay(trace, goal, records, recount_cost) for trace in mine]
-        lost = [cost / 1e6 for won, cost in results if not won]
-        won = [cost / 1e6 for won, cost in results if won] or [max(lost)]
-        return Lottery(measured[rung].probability, np.array(lost), np.array(won))
-
-    return get_lottery
 
 
 def simulate(

@@ -11,7 +11,9 @@ from consensus.dataset import Dataset
 from dataset_server.files import write_dataset_file
 from dataset_server.importers import import_digits
 from training.lab import main
-from training.lab.intervals import SCENARIOS, Scenario, build_lotteries, build_params, simulate
+from training.lab.fairness import SHARES
+from training.lab.intervals import SCENARIOS, Scenario, build_params, simulate
+from training.lab.lottery import build_lotteries
 from training.lab.traces import read_traces
 from training.tasks import load_task_file
 
@@ -52,4 +54,7 @@ def test_command_writes_csv_and_page(tmp_path: Path) -> None:
     words = ["--data", str(data), "--rows", str(ROWS), "--power", "5000", "--runs", "2"]
     assert main(["intervals", "--task", "digits", *words, "--out", str(out), "--page", str(page)]) == 0
     assert len(out.read_text().splitlines()) == 1 + 80 * len(SCENARIOS)
-    assert sum(line.startswith("| 5,000 |") for line in page.read_text().splitlines()) == len(SCENARIOS)
+    lines = page.read_text().splitlines()
+    assert sum(line.startswith("| 5,000 |") for line in lines) == len(SCENARIOS)
+    # Behind the title of the second table: that of the rung just below.
+    assert sum(line.startswith("| 4,") for line in lines) == len(SHARES)

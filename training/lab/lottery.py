@@ -1,0 +1,77 @@
+"""Attempts at a rung as a lottery: chances and costs from the measured courses of a ladder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from consensus.dataset import DatasetSpec
+from consensus.task import Rung
+from training.lab.traces import Goal, Trace, replay
+from training.tasks import TaskFile
+
+Random = np.random.Generator
+
+
+@dataclass(frozen=True, slots=True)
+class Lottery:
+    """Attempts at one rung, as measured; costs in million multiply-accumulates.
+
+    An attempt is one header: most are passed over for what they promise, at the cost of a look.
+    """
+
+    probability: float
+    """Of success of an attempt."""
+    kept: float
+    """Share of the headers that promise enough."""
+    look: float
+    """Cost of one that does not."""
+    lost: npt.NDArray[np.float64]
+    """Of every course that promised enough and failed."""
+    won: npt.NDArray[np.float64]
+    """Of every course that won; where none did, of the dearest."""
+
+    def draw(self, random: Random) -> npt.NDArray[np.float64]:
+        """float64[attempts]: cost of one miner's attempts, the last of which wins."""
+        failures = int(random.geometric(self.probability)) - 1
+        is_kept = random.random(failures) < (self.kept - self.probability) / (1 - self.probability)
+        lost = np.where(is_kept, random.choice(self.lost, failures), self.look)
+        return np.append(lost, random.choice(self.won))
+
+
+GetLottery = Callable[[Rung], Lottery]
+
+
+def build_lotteries(file: TaskFile, traces: Sequence[Trace], dataset: DatasetSpec) -> GetLottery:
+    """The lotteries of a ladder; the pilot's traces are left out, as its measurement does."""
+    recount_cost = (dataset.n_train + dataset.n_eval) * file.network.multiply_accumulates
+    measured = dict(zip(file.rungs, file.measurements, strict=True))
+    pilot = int(file.measured["pilot_courses"])
+
+    @cache
+    def get_lottery(rung: Rung) -> Lottery:
+        plan = file.recipe.get_plan(rung)
+        mine = [
+            trace
+            for trace in traces
+            if (trace.frozen, trace.samples) == (rung.frozen, plan.samples) and trace.seed >= pilot
+        ]
+        records = [allowance * dataset.n_train for allowance in plan.allowances]
+        kept = [trace for trace in mine if trace.shown[0] >= records[0]]
+        goal = Goal(rung.min_train_correct, rung.min_eval_correct)
+        results = [replay(trace, goal, records, recount_cost) for trace in kept]
+        won = np.array([cost / 1e6 for won, cost in results if won])
+        lost = np.array([cost / 1e6 for won, cost in results if not won])
+        return Lottery(
+            measured[rung].probability,
+            len(kept) / len(mine),
+            mine[0].multiply_accumulates[0] / 1e6,
+            lost if lost.size else won,
+            won if won.size else lost.max(keepdims=True),
+        )
+
+    return get_lottery
