@@ -60,7 +60,7 @@ docker-check: ## build the container image, run the composed devnet, take it dow
 
 clean: ## remove caches, build outputs and local networks; .venv stays
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .schemathesis
-	@rm -rf .coverage .coverage.* htmlcov build dist *.egg-info .devnet
+	@rm -rf .coverage .coverage.* htmlcov build dist *.egg-info .devnet .devnet-*
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 # The stamp goes first and comes back last: an interrupted installation has none, and the next one starts afresh.

@@ -320,7 +320,7 @@ class Peer(BaseModel):
     node_id: str | None
     state: str = Field(description="connected, idle, barred or partitioned")
     configured: bool = Field(description="whether the operator named it")
-    height: int | None
+    height: int | None = Field(description="of its tip, as it last said at a handshake or by headers")
     last_seen: float | None = Field(description="Unix seconds of its last answer")
     problem: str | None = Field(description="what last ended the relation")
 

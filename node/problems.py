@@ -44,7 +44,11 @@ class ApiCode(Enum):
     TOO_SLOW = ("too-slow", 408, "the body did not arrive in time")
     TOO_BUSY = ("too-busy", 429, "as many such requests are in flight as the node serves at once")
     INTERNAL = ("internal", 500, "the node failed; its log says why")
-    CANNOT_EVALUATE = ("cannot-evaluate", 503, "the node's verification workers do not run")
+    CANNOT_EVALUATE = (
+        "cannot-evaluate",
+        503,
+        "the node's verification workers are starting or cannot start",
+    )
     DATASET_MISSING = ("dataset-missing", 503, "the node does not have its dataset yet and evaluates nothing")
     STORAGE_FAILED = ("storage-failed", 503, "the node's database failed, and the node stops")
     SHUTTING_DOWN = ("shutting-down", 503, "the node is stopping")
@@ -100,6 +104,11 @@ def build_problem(status: int, code: str, detail: str, headers: dict[str, str] |
     return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
 
 
+def get_pool_status(code: PoolCode) -> int:
+    """The HTTP status of a refusal of the mempool."""
+    return _BY_POOL_CODE[code]
+
+
 def describe_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may answer with problems of these statuses; 400 and 503 always may."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -136,7 +145,7 @@ def _answer_consensus_error(_request: Request, error: Exception) -> JSONResponse
 
 def _answer_pool_refusal(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, PoolRefusal)
-    status = _BY_POOL_CODE[error.code]
+    status = get_pool_status(error.code)
     headers = {"Retry-After": str(POOL_RETRY_SECONDS)} if status == 429 else None
     return build_problem(status, str(error.code), error.detail or error.code.when, headers)
 

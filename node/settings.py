@@ -59,7 +59,7 @@ class NodeSettings(BaseSettings):
     @classmethod
     def _check_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            _check_url(url)
+            check_url(url)
         return urls
 
     @field_validator("listen_url")
@@ -67,7 +67,7 @@ class NodeSettings(BaseSettings):
     def _check_listen_url(cls, url: str | None) -> str | None:
         if url is None:
             return None
-        _check_url(url)
+        check_url(url)
         return url.rstrip("/")
 
     @property
@@ -103,7 +103,8 @@ def format_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _check_url(url: str) -> None:
+def check_url(url: str) -> None:
+    """Raises ValueError for anything but an http or https URL."""
     scheme, separator, rest = url.partition("://")
     if scheme not in ("http", "https") or not separator or not rest.strip("/"):
         raise ValueError(f"{url!r} is not an http or https URL")

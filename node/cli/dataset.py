@@ -103,6 +103,8 @@ def serve_command(
 
     from dataset_server.app import build_app
 
+    if not directory.is_dir():
+        raise UsageError(f"{directory} is no directory")
     store = DatasetStore(directory)
     listener = _open_listener(host, port)
     address = "{}:{}".format(*listener.getsockname()[:2])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from node.cli.errors import DISK_FULL, CommandError, UsageError
+from node.cli.errors import DISK_FULL, CommandError, NodeUnreachable, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -233,10 +233,12 @@ def _get_files(directory: Path) -> DevnetFiles:
 @contextmanager
 def _failing_in_one_line() -> Iterator[None]:
     from chain.errors import KeystoreError, StoreError
-    from node.devnet.errors import DevnetError
+    from node.devnet.errors import DevnetError, DevnetUnreachable
 
     try:
         yield
+    except DevnetUnreachable as error:
+        raise NodeUnreachable(str(error)) from None
     except (DevnetError, StoreError, KeystoreError) as error:
         raise CommandError(str(error)) from None
     except OSError as error:

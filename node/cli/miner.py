@@ -25,7 +25,12 @@ ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of the training
 def run_command(
     address: Annotated[str, typer.Option(help="Address to credit.")],
     node: Annotated[
-        list[str] | None, typer.Option(help=f"URL of a node, tried in this order ({DEFAULT_NODE}).")
+        list[str] | None,
+        typer.Option(
+            envvar="FREEZENET_NODE",
+            metavar="URL",
+            help=f"A node, tried in this order ({DEFAULT_NODE}); until one answers the miner waits.",
+        ),
     ] = None,
     directory: Annotated[
         Path, typer.Option("--dir", help="Where status.jsonl and the dataset are kept.")
@@ -47,14 +52,22 @@ def run_command(
     from node.miner.app import MinerOptions, run_miner
     from node.miner.client import Refused
     from node.miner.mining import MiningFailed, MiningOrder
+    from node.settings import check_url
 
     try:
         order = MiningOrder(decode_address(address), attempts, dry_run)
     except RuleViolation as error:
         raise UsageError(f"{address} is no address: {error.detail}") from None
+    urls = tuple(node or [DEFAULT_NODE])
+    try:
+        for url in urls:
+            check_url(url)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    _check_device(device)
     options = MinerOptions(
         order,
-        tuple(node or [DEFAULT_NODE]),
+        urls,
         directory,
         dataset_dir or directory / "datasets",
         device,
@@ -63,7 +76,7 @@ def run_command(
     try:
         run_until_interrupted(run_miner(options, Console()))
     except Refused as error:
-        raise CommandError(f"the node's chain breaks a rule: {error}") from None
+        raise CommandError(f"the node serves no chain that can be mined: {error}") from None
     except MiningFailed as error:
         raise CommandError(str(error)) from None
 
@@ -91,6 +104,7 @@ def bench_command(
     from consensus.errors import ConsensusError
     from node.miner.bench import load_bench_dataset, measure_training_rate
 
+    _check_device(device)
     try:
         dataset = load_bench_dataset(data)
     except (ConsensusError, OSError) as error:
@@ -109,3 +123,17 @@ def bench_command(
             f" ({rate.task} at difficulty {rate.difficulty:,}, {rate.device}, {rate.threads} threads,"
             f" {rate.seconds:.1f} s)"
         )
+
+
+def _check_device(name: str) -> None:
+    """Raises UsageError for a device that this machine lacks; torch is asked where one is named."""
+    kind, separator, number = name.partition(":")
+    if name in ("auto", "cpu"):
+        return
+    if kind != "cuda" or (separator and not number.isdecimal()):
+        raise UsageError(f"there is no device {name!r}: auto, cpu, cuda or cuda:NUMBER")
+    import torch
+
+    count = torch.cuda.device_count()
+    if int(number or 0) >= count:
+        raise UsageError(f"this machine has no device {name!r}: torch sees {count} of CUDA")

@@ -77,7 +77,11 @@ def run_command(
         Literal["debug", "info", "warning", "error"] | None, typer.Option(help="Least severe level logged.")
     ] = None,
 ) -> None:
-    """Run a node until Ctrl-C. Every option has a variable FREEZENET_NAME; lists take commas there."""
+    """Run a node until Ctrl-C.
+
+    Options but --chain may be given by variables: FREEZENET_DIR, FREEZENET_PORT and so on; those of --peer
+    and --dataset-source, FREEZENET_PEERS and FREEZENET_DATASET_SOURCES, take several with commas between.
+    """
     settings = build_settings(
         dir=directory,
         host=host,

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from node.devnet.errors import DevnetError
+from node.devnet.errors import DevnetError, DevnetUnreachable
 from node.devnet.files import DevnetFiles, read_json, write_json
 from node.devnet.plan import DevnetPlan, read_plan
 from node.devnet.processes import ProcessIdentity, identify_process, is_alive, stop_marked
@@ -195,7 +195,7 @@ def _set_blocked(
             )
             response.raise_for_status()
     except (OSError, httpx.HTTPError) as error:
-        raise DevnetError(f"node {name} cannot be reached: {error}") from None
+        raise DevnetUnreachable(f"node {name} cannot be reached: {error}") from None
 
 
 def _judge_state(record: ServiceRecord, is_supervised: bool) -> str:

@@ -119,7 +119,7 @@ def create_devnet(
     dataset = import_dataset(files, plan.task, source)
     task = bind_task(plan.task, dataset)
     write_wallets(files, plan.seed, (*FUNDED_NAMES, *plan.miner_names))
-    tell(f"measuring how fast {plan.miners} miners train together, {MEASURE_SECONDS:g} s")
+    tell(f"measuring how fast {max(1, plan.miners)} miners train together, {MEASURE_SECONDS:g} s")
     rate = measure(plan, files.get_dataset_file(plan.task))
     difficulty = compute_initial_difficulty(task, rate, get_target_interval(plan.task))
     tell(f"{rate:,.0f} million multiply-accumulates a second: initial difficulty {difficulty:,}")

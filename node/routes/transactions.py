@@ -82,6 +82,8 @@ async def post_transaction(runtime: Runtime, request: Request) -> models.Accepte
     """Take a signed transfer, as JSON or as its 186 canonical bytes, and pass it on to the peers."""
     is_json = request.headers.get("content-type", "").partition(";")[0].strip().lower() == JSON
     body = await read_body(request, MAX_JSON_BYTES if is_json else SIGNED_BYTES)
+    if not is_json and body.startswith(b"{"):
+        raise ApiError(ApiCode.BAD_REQUEST, f"JSON needs the header Content-Type: {JSON}")
     tx_id = await run_in_threadpool(_add, runtime, parse_json(body) if is_json else decode_signed(body))
     runtime.network.announce_transaction(tx_id)
     return models.AcceptedTransaction(id=tx_id, status="pending")

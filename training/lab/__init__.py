@@ -19,7 +19,7 @@ COMMANDS = {
     "attacks": "Price attacks on the work against the reference miner.",
     "bench": "Print what the work and its verification cost here, beside the goals.",
     "calibrate": "Measure a task's ladder, or check it.",
-    "intervals": "Simulate how block intervals settle when miners come and go.",
+    "intervals": "Simulate how intervals settle when miners come and go, and what slow ones win.",
 }
 """Name and help of every command; the module has the command's name."""
 

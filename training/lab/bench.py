@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from training.dataset_file import read_dataset_file
 from training.lab.bench_rows import (
     Origin,
     RecordedRow,
@@ -44,7 +45,11 @@ SECTIONS = {
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measures and prints every section; 0 whether or not the goals are met."""
+    """Measures and prints every section; 0 whether or not the goals are met.
+
+    Raises ConsensusError or OSError for data that is no dataset, before anything is measured.
+    """
+    read_dataset_file(options.data)
     origin = describe_origin(options.device, options.threads, _describe_command(options))
     committed = read_rows(options.rows)
     print(f"{origin.device}: {origin.machine}; {origin.threads} threads; torch {origin.torch}; {origin.date}")

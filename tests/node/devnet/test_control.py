@@ -23,7 +23,7 @@ from node.devnet.control import (
     stop_devnet,
     write_run,
 )
-from node.devnet.errors import DevnetError
+from node.devnet.errors import DevnetError, DevnetUnreachable
 from node.devnet.files import DevnetFiles, read_json, write_json
 from node.devnet.plan import ServiceSpec, write_plan
 from node.devnet.processes import identify_process
@@ -193,5 +193,5 @@ def test_a_partition_is_told_to_both_sides_and_healed(tmp_path: Path) -> None:
 def test_a_node_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
     files = build_files(tmp_path)
     files.get_admin_token("n2").unlink()
-    with pytest.raises(DevnetError, match="node n2 cannot be reached"):
+    with pytest.raises(DevnetUnreachable, match="node n2 cannot be reached"):
         heal_devnet(files, Nodes().transport)

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import httpx
 import pytest
 from fastapi import FastAPI
 
 from chain.errors import PoolCode, PoolRefusal, StoreError
 from consensus.errors import Code, Outcome, build_error
-from node.problems import ApiCode, ApiError, install_handlers
+from node.p2p.errors import PeerCode
+from node.problems import ApiCode, ApiError, get_pool_status, install_handlers
 from node.submissions import TooManySubmissions
 from node.verification import EvaluatorUnavailable
 from tests.node.rest.conftest import assert_problem
+
+ARCHITECTURE = Path(__file__).parents[3] / "docs" / "architecture.md"
+
+
+def test_the_documented_codes_are_all_that_a_node_gives() -> None:
+    pattern = r"^\| `([a-z-]+)` \| (\d+) \| ([A-Za-z]+) \| (.+) \|$"
+    rows = re.findall(pattern, ARCHITECTURE.read_text("utf-8"), re.MULTILINE)
+    rest = [(str(code), str(code.status), "REST", code.when) for code in ApiCode]
+    pool = [(str(code), str(get_pool_status(code)), "mempool", code.when) for code in PoolCode]
+    peers = [(str(code), str(code.status), "peers", code.when) for code in PeerCode]
+    assert rows == rest + pool + peers
 
 
 class Failing:

@@ -47,6 +47,12 @@ async def test_a_json_transfer_is_the_same_transfer(node: TestNode) -> None:
     assert (await node.get("/v1/mempool"))["items"][0]["signature"] == signed.signature.hex()
 
 
+async def test_json_without_its_content_type_is_told_what_it_lacks(node: TestNode) -> None:
+    response = await node.client.post("/v1/transactions", content=b"{}", headers=OCTETS)
+    assert_problem(response, 400, "bad-request")
+    assert "Content-Type: application/json" in response.json()["detail"]
+
+
 async def test_the_mempool_comes_in_pages_in_order_of_arrival(node: TestNode) -> None:
     sent = [build_transfer(node.spec, key, BOB.public) for key in (CAROL, ALICE, BOB)]
     for signed in sent:

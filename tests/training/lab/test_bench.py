@@ -77,6 +77,7 @@ def test_table_tells_goals_missed_and_what_was_never_run(
 
     monkeypatch.setitem(bench.SECTIONS, "evaluation", bench.Section("Evaluation", measure))
     options = build_options(tmp_path, "--sections", "evaluation", "--record", str(tmp_path / "new.jsonl"))
+    write_dataset_file(options.data, import_digits())
     there = replace(describe_origin("cpu", 1, "bench"), device="H200")
     append_rows(options.rows, [RecordedRow("evaluation", replace(ROW, values=(0.25,)), there)])
     assert bench.run(options) == 0
@@ -85,6 +86,15 @@ def test_table_tells_goals_missed_and_what_was_never_run(
     assert ["memory", "1,234", "MiB", "1", "never", "run"] in lines
     assert ["on", "a", "GPU", "never", "run", "0", "never", "run"] in lines
     assert [kept.row.name for kept in read_rows(tmp_path / "new.jsonl")] == ["speed", "memory", "on a GPU"]
+
+
+def test_missing_data_is_told_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "SECTIONS", {})
+    with pytest.raises(FileNotFoundError):
+        bench.run(build_options(tmp_path))
+    assert capsys.readouterr().out == ""
 
 
 def test_forward_pass_is_the_same_network_but_for_rounding() -> None:
