@@ -66,7 +66,10 @@ async def get_template(
     dependencies=[Depends(hold_submission)],
     responses={
         200: {"model": models.SubmittedBlock, "description": "Valid; a dry run stores nothing"},
-        202: {"model": models.Submission, "description": "Taken, not even decoded yet; the verdict follows at status_url"},
+        202: {
+            "model": models.Submission,
+            "description": "Taken, not even decoded yet; the verdict follows at status_url",
+        },
         **describe_problems(408, 409, 413, 422, 425, 429),
     },
     openapi_extra={

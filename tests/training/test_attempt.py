@@ -200,12 +200,17 @@ def test_without_an_exact_backend_the_normative_count_decides(
 
 
 @pytest.mark.cuda
-def test_attempt_on_cuda_verifies(digits: Dataset) -> None:
-    data = TrainingData.load(digits, "cuda")
-    task = build_task(digits.spec, EASY)
-    result = _run(MiningAttempt(task, data, build_recipe(5_188), "cuda"), EASY)
+@pytest.mark.parametrize("networks", [1, 4])
+def test_attempt_on_cuda_verifies(networks: int, digits: Dataset) -> None:
+    data, recipe = TrainingData.load(digits, "cuda"), replace(build_recipe(5_188), networks=networks)
+    rung = replace(EASY, work=10**6)
+    task = build_task(digits.spec, rung)
+    attempt = MiningAttempt(task, data, recipe, "cuda")
+    candidates, _ = attempt.choose(HEADER, rung, 1, networks, lambda: False)
+    assert len(candidates) == networks
+    result = attempt.run(candidates, rung, lambda: False, lambda progress: None)
     assert result.witness is not None
-    NormativeWorkVerifier(digits).check(task, EASY, HEADER, result.witness)
+    NormativeWorkVerifier(digits).check(task, rung, result.header, result.witness)
 
 
 DEAR = replace(FAR, work=1_000_000)
