@@ -14,8 +14,9 @@ from statistics import fmean
 import numpy as np
 
 from consensus.task import MIN_WORK, Rung
+from training.lab.columns import Columns
 from training.lab.statistics import compute_interval, compute_tail, compute_variation, fit_tail
-from training.lab.traces import NOT_COUNTED, Goal, Trace, replay
+from training.lab.traces import NOT_COUNTED, Goal, Trace
 from training.recipe import Plan
 from training.tasks import Measurement
 
@@ -107,9 +108,11 @@ def choose_allowances(stretch: Stretch, sizes: Sizes) -> tuple[float, ...]:
     finals = [trace.train_correct[-1] for trace in stretch.pilot]
     targets = [int(np.quantile(finals, quantile)) for quantile in _TUNING_QUANTILES]
 
+    pilot = Columns(stretch.pilot)
+
     def compute_cost(allowances: Sequence[float]) -> float:
         records = [allowance * sizes.n_train for allowance in allowances]
-        return fmean(math.log(_compute_work(stretch.pilot, target, records, sizes)) for target in targets)
+        return fmean(math.log(_compute_work(pilot, target, records, sizes)) for target in targets)
 
     candidates = [
         _keep_share(stretch.pilot, promising, kept, top, sizes.n_train)
@@ -120,8 +123,12 @@ def choose_allowances(stretch: Stretch, sizes: Sizes) -> tuple[float, ...]:
 
 def compute_floor(traces: Sequence[Trace], target: int) -> int | None:
     """Right eval records that 19 in 20 have on first meeting a train target; None where too few meet it."""
-    met = [right for trace in traces for right in _get_first_eval(trace, target)]
-    if len(met) < min(_MIN_FLOOR_ATTEMPTS, len(traces) // 3):
+    return _find_floor(Columns(traces), target)
+
+
+def _find_floor(columns: Columns, target: int) -> int | None:
+    met = columns.get_first_evals(target)
+    if len(met) < min(_MIN_FLOOR_ATTEMPTS, len(columns) // 3):
         return None
     return int(np.quantile(met, _FLOOR_SHARE, method="lower"))
 
@@ -183,13 +190,13 @@ def _try_targets(stretch: Stretch, allowances: Sequence[float], sizes: Sizes) ->
     """Every target up to 99 % of the train split, with its floor."""
     records = [allowance * sizes.n_train for allowance in allowances]
     lowest = min(_get_first_count(trace) for trace in stretch.traces)
-    floor = 0
+    columns, floor = Columns(stretch.traces), 0
     for target in range(lowest, 99 * sizes.n_train // 100 + 1):
         # Higher up too few courses meet the target to tell their eval share; the last floor known is kept.
-        floor = max(floor, compute_floor(stretch.traces, target) or 0)
+        floor = max(floor, _find_floor(columns, target) or 0)
         goal = Goal(target, floor)
-        results = [replay(trace, goal, records, sizes.recount_cost) for trace in stretch.traces]
-        yield _Trial(goal, tuple(won for won, _ in results), tuple(cost for _, cost in results))
+        wins, costs = columns.replay(goal, records, sizes.recount_cost)
+        yield _Trial(goal, tuple(wins.tolist()), tuple(costs.tolist()))
 
 
 def _choose_points(trials: Sequence[_Trial], count: int) -> Iterator[tuple[int, int]]:
@@ -211,11 +218,10 @@ def _describe_trial(trial: _Trial, probability: float, is_fitted: bool) -> Measu
     return Measurement(attempts, trial.successes, probability, low, high, cost, variation, is_fitted)
 
 
-def _compute_work(traces: Sequence[Trace], target: int, allowances: Sequence[float], sizes: Sizes) -> float:
+def _compute_work(columns: Columns, target: int, allowances: Sequence[float], sizes: Sizes) -> float:
     """Multiply-accumulates per success; the eval floor, which nearly all clear, is left out."""
-    results = [replay(trace, Goal(target, 0), allowances, sizes.recount_cost) for trace in traces]
-    successes = sum(found for found, _ in results)
-    return sum(spent for _, spent in results) / successes if successes else math.inf
+    wins, costs = columns.replay(Goal(target, 0), allowances, sizes.recount_cost)
+    return int(costs.sum()) / int(wins.sum()) if wins.any() else math.inf
 
 
 def _keep_share(
@@ -229,12 +235,6 @@ def _keep_share(
     shares = [math.ceil(1000 * max(0.0, float(gain)) / n_train) / 1000 for gain in gains]
     shares[0] = math.floor(1000 * float(np.quantile(shown[:, 0], 1 - promising)) / n_train) / 1000
     return tuple(shares)
-
-
-def _get_first_eval(trace: Trace, target: int) -> list[int]:
-    """[right eval records] of the first checkpoint that meets the target, or nothing."""
-    counts = zip(trace.train_correct, trace.eval_correct, strict=True)
-    return [right for train, right in counts if train >= target][:1]
 
 
 def _get_first_count(trace: Trace) -> int:

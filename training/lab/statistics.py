@@ -14,6 +14,7 @@ _NORMAL = NormalDist()
 CONFIDENCE = 0.99
 
 
+@cache
 def compute_interval(successes: int, attempts: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """The exact (Clopper–Pearson) interval of a probability seen `successes` times in `attempts`."""
     tail = (1 - confidence) / 2
