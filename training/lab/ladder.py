@@ -13,7 +13,7 @@ from statistics import fmean
 
 import numpy as np
 
-from consensus.task import MIN_WORK, Rung
+from consensus.task import MAX_RUNGS, MIN_WORK, Rung
 from training.lab.columns import Columns
 from training.lab.statistics import compute_interval, compute_tail, compute_variation, fit_tail
 from training.lab.traces import NOT_COUNTED, Goal, Trace
@@ -72,7 +72,8 @@ def build_ladder(
     """The plans and the rungs of all stretches, each beginning where the one before it ends.
 
     A stretch ends where its targets do, where too few of its courses meet them, or where the next one, at the
-    same share, meets the same target for less. Raises ValueError if a rung would cost more than twice the one
+    same share, meets the same target for less. A ladder has as many rungs as protocol §3 allows; the dearest
+    are left out. Raises ValueError if a rung would cost more than twice the one
     below, or a stretch has none.
     """
     allowances = [choose_allowances(stretch, sizes) for stretch in stretches]
@@ -94,7 +95,7 @@ def build_ladder(
         plans.append(replace(plan, min_work=rungs[0].rung.work if ladder else 0))
         ladder += rungs
     _check_steps(ladder)
-    return tuple(plans), tuple(ladder)
+    return tuple(plans), tuple(ladder[:MAX_RUNGS])
 
 
 def choose_allowances(stretch: Stretch, sizes: Sizes) -> tuple[float, ...]:

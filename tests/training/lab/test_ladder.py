@@ -9,6 +9,7 @@ from statistics import NormalDist
 import pytest
 
 from tests.training.samples import NEVER, make_trace
+from training.lab import ladder as ladder_module
 from training.lab.ladder import MeasuredRung, Sizes, Stretch, build_ladder, choose_allowances, compute_floor
 from training.recipe import Plan
 
@@ -39,6 +40,13 @@ def test_ladder_obeys_the_protocol(ladder: tuple[MeasuredRung, ...]) -> None:
     assert all(before < after <= 2 * before for before, after in pairwise(works))
     assert all(step.rung.min_train_correct <= 1_284 for step in ladder)
     assert [step.rung.frozen for step in ladder] == sorted(step.rung.frozen for step in ladder)
+
+
+def test_ladder_ends_where_the_protocol_ends_it(
+    ladder: tuple[MeasuredRung, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder_module, "MAX_RUNGS", len(ladder) - 2)
+    assert build_ladder(STRETCHES, SIZES)[1] == ladder[:-2]
 
 
 def test_work_is_cost_over_probability(ladder: tuple[MeasuredRung, ...]) -> None:
