@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from consensus.task import Rung
 
+ATTEMPTS_PER_INTERVAL = 8
+"""Of a miner, so that the attempt that a new block ends is a small part of the work."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -19,6 +19,7 @@ from node.miner.client import NodeLost, NodePool, Refused
 from node.miner.journal import EventName, Journal
 from node.miner.trainer import Trainer, TrainerLost, TrainProgress, TrainRequest, TrainResult
 from node.miner.work import BadTemplate, Work, draw_candidate, encode_found_block
+from training.recipe import ATTEMPTS_PER_INTERVAL
 
 RETRY_SECONDS = 2.0
 """Pause before nodes that all failed are asked again."""
@@ -27,8 +28,6 @@ SUBMIT_PATIENCE_SECONDS = 60.0
 TRAINER_LOSSES_ALLOWED = 5
 """Trainers lost in a row, without one finished attempt between them, before the miner gives up."""
 
-_ATTEMPTS_PER_INTERVAL = 8
-"""So that the attempt that a new block ends is a small part of the work."""
 
 _FRUITLESS: dict[str, EventName] = {"missed": "missed", "gave-up": "gave-up", "cancelled": "stale"}
 
@@ -123,7 +122,7 @@ class Miner:
         watch = asyncio.create_task(self._cancel_when_stale(work))
         try:
             assert self._nodes.spec is not None, "the work came from a node whose chain was checked"
-            seconds = self._nodes.spec.params.target_interval / _ATTEMPTS_PER_INTERVAL
+            seconds = self._nodes.spec.params.target_interval / ATTEMPTS_PER_INTERVAL
             request = TrainRequest(header, work.rung, self._random.getrandbits(63), seconds)
             return await self._trainer.train(request, report)
         finally:

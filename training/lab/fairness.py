@@ -13,14 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from training.lab.lottery import Lottery, Random
+from training.recipe import ATTEMPTS_PER_INTERVAL
 
 SHARES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 """Of all power, of the miner that is looked at; one other has the rest."""
 _PASSES = 20_000
 _BLOCKS = 40_000
 _BLOCKS_TOGETHER = 5_000
-_PACE = 1 / 8
-"""Of the target interval: what the miner's passes should fit in (training.rate.Pace)."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -86,7 +85,7 @@ def render_fairness(power: float, interval: int, lottery: Lottery, networks: int
     random = np.random.default_rng(0)
 
     def count(share: float) -> int:
-        return count_in_pace(lottery, networks, share * power * interval * _PACE, random)
+        return count_in_pace(lottery, networks, share * power * interval / ATTEMPTS_PER_INTERVAL, random)
 
     for share in SHARES:
         other = build_passes(lottery, count(1 - share), random)
