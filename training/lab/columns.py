@@ -1,4 +1,4 @@
-"""Many traces at once: training.lab.traces.replay on arrays, for ladders of thousands of courses."""
+"""What attempts would do on measured courses: many traces at once, as arrays."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class Columns:
     def replay(
         self, goal: Goal, allowances: Sequence[float], recount_cost: int
     ) -> tuple[npt.NDArray[np.bool_], Integers]:
-        """bool[traces] successes and int64[traces] multiply-accumulates, as `replay` tells of each trace."""
+        """bool[traces] successes and int64[traces] multiply-accumulates of training.attempt on each trace.
+
+        `allowances` are in records; training.course.judge says what each checkpoint leads to.
+        """
         count, checkpoints = self.shown.shape
         goes_on, wins = np.ones(count, np.bool_), np.zeros(count, np.bool_)
         recounts, costs = np.zeros(count, np.int64), np.zeros(count, np.int64)

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from consensus.dataset import DatasetSpec
 from consensus.task import Rung
-from training.lab.traces import Goal, Trace, replay
+from training.lab.columns import Columns
+from training.lab.traces import Goal, Trace
 from training.tasks import TaskFile
 
 Random = np.random.Generator
@@ -63,9 +64,8 @@ def build_lotteries(file: TaskFile, traces: Sequence[Trace], dataset: DatasetSpe
         records = [allowance * dataset.n_train for allowance in plan.allowances]
         kept = [trace for trace in mine if trace.shown[0] >= records[0]]
         goal = Goal(rung.min_train_correct, rung.min_eval_correct)
-        results = [replay(trace, goal, records, recount_cost) for trace in kept]
-        won = np.array([cost / 1e6 for won, cost in results if won])
-        lost = np.array([cost / 1e6 for won, cost in results if not won])
+        wins, costs = Columns(kept).replay(goal, records, recount_cost)
+        won, lost = costs[wins] / 1e6, costs[~wins] / 1e6
         return Lottery(
             measured[rung].probability,
             len(kept) / len(mine),

@@ -18,7 +18,7 @@ from typing import Any
 from consensus.block import encode_header
 from consensus.network import NetworkSpec
 from consensus.watermark import derive_watermark
-from training.course import Checkpoint, Course, Judgement, judge
+from training.course import Checkpoint, Course
 from training.data import Records, TrainingData
 from training.evaluator import ComputeLogits, count_right
 from training.lockstep import Lockstep
@@ -131,23 +131,6 @@ def group_orders(orders: Iterable[CourseOrder], size: int) -> Iterator[tuple[Cou
     for _, group in groupby(orders, key=lambda order: order[:2]):
         mine = tuple(group)
         yield from (mine[start : start + size] for start in range(0, len(mine), size))
-
-
-def replay(trace: Trace, goal: Goal, allowances: Sequence[float], recount_cost: int) -> tuple[bool, int]:
-    """(whether an attempt at `goal` succeeds, its multiply-accumulates): training.attempt on a trace.
-
-    `allowances` are in records.
-    """
-    last, recounts = len(trace.shown) - 1, 0
-    for index, shown in enumerate(trace.shown):
-        judgement = judge(Checkpoint(index, shown, index == last), goal.train, allowances[index])
-        if judgement is Judgement.RECOUNT:
-            recounts += 1
-            if trace.train_correct[index] >= goal.train and trace.eval_correct[index] >= goal.eval:
-                return True, trace.multiply_accumulates[index] + recounts * recount_cost
-        elif judgement is Judgement.GIVE_UP:
-            return False, trace.multiply_accumulates[index] + recounts * recount_cost
-    return False, trace.multiply_accumulates[last] + recounts * recount_cost
 
 
 def read_traces(path: Path) -> list[Trace]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import pytest
 
+from training.course import Checkpoint, Judgement, judge
 from training.lab.columns import Columns
-from training.lab.traces import NOT_COUNTED, Goal, Trace, replay
+from training.lab.traces import NOT_COUNTED, Goal, Trace
 
 
 def _draw(source: random.Random, checkpoints: int) -> Trace:
@@ -18,6 +20,20 @@ def _draw(source: random.Random, checkpoints: int) -> Trace:
     right = tuple(source.randrange(20, 31) if counted else NOT_COUNTED for counted in is_counted)
     spent = sorted(source.randrange(10**9) for _ in range(checkpoints))
     return Trace(9_500, 640, 0, shown, train, right, tuple(spent), 0.0)
+
+
+def _replay(trace: Trace, goal: Goal, allowances: Sequence[float], recount_cost: int) -> tuple[bool, int]:
+    """(whether an attempt succeeds, its multiply-accumulates), the obvious way."""
+    last, recounts = len(trace.shown) - 1, 0
+    for index, shown in enumerate(trace.shown):
+        judgement = judge(Checkpoint(index, shown, index == last), goal.train, allowances[index])
+        if judgement is Judgement.RECOUNT:
+            recounts += 1
+            if trace.train_correct[index] >= goal.train and trace.eval_correct[index] >= goal.eval:
+                return True, trace.multiply_accumulates[index] + recounts * recount_cost
+        elif judgement is Judgement.GIVE_UP:
+            return False, trace.multiply_accumulates[index] + recounts * recount_cost
+    return False, trace.multiply_accumulates[last] + recounts * recount_cost
 
 
 @pytest.mark.parametrize("checkpoints", [1, 2, 7])
@@ -34,7 +50,7 @@ def test_columns_replay_as_traces_do(seed: int, checkpoints: int) -> None:
             *(source.uniform(-1, 12) for _ in range(checkpoints)),
         ]
         wins, costs = columns.replay(goal, allowances, 10**6)
-        wanted = [replay(trace, goal, allowances, 10**6) for trace in traces]
+        wanted = [_replay(trace, goal, allowances, 10**6) for trace in traces]
         assert list(zip(wins.tolist(), costs.tolist(), strict=True)) == wanted
 
 

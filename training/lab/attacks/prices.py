@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from training.lab.attacks.rows import Recording
+from training.lab.columns import Columns
 from training.lab.ladder import Sizes, Stretch, choose_allowances
-from training.lab.traces import Goal, Trace, replay
+from training.lab.traces import Goal, Trace
 from training.recipe import Plan
 
 _REPLICATES = 2_000
@@ -101,12 +102,13 @@ def choose_for_goal(pilot: Sequence[Trace], goal: Goal, sizes: Sizes) -> Sequenc
     """The schedule that makes this one goal cheapest, of more and tighter ones."""
     candidates = [_keep(pilot, kept, top, sizes.n_train) for kept in _SHARES for top in _TOPS]
     candidates.append(tuple(choose_as_reference(pilot, goal, sizes)))
+    columns = Columns(pilot)
 
     def compute_cost(allowances: Sequence[float]) -> float:
         records = [allowance * sizes.n_train for allowance in allowances]
-        results = [replay(trace, goal, records, sizes.recount_cost) for trace in pilot]
+        wins, costs = columns.replay(goal, records, sizes.recount_cost)
         # One win more than seen: a schedule is not good because it was lucky once.
-        return sum(work for _, work in results) / (sum(won for won, _ in results) + 1)
+        return float(costs.sum() / (wins.sum() + 1))
 
     return min(candidates, key=compute_cost)
 
@@ -127,7 +129,7 @@ def attempt_all(
             continue
         traces = [recording.get_trace() for recording in pilot or measured]
         allowances = [share * sizes.n_train for share in choose(traces, goal, sizes)]
-        outcomes += [_attempt(recording, goal, allowances, sizes) for recording in measured]
+        outcomes += _attempt(measured, goal, allowances, sizes)
     return outcomes
 
 
@@ -200,14 +202,18 @@ def compute_price(attack: Sequence[Outcome], reference: Sequence[Outcome]) -> Pr
     return Price(len(attack), wins, ratios[0], ratios[1], True)
 
 
-def _attempt(recording: Recording, goal: Goal, allowances: Sequence[float], sizes: Sizes) -> Outcome:
-    trace = recording.get_trace()
-    won, work = replay(trace, goal, allowances, sizes.recount_cost)
+def _attempt(
+    recordings: Sequence[Recording], goal: Goal, allowances: Sequence[float], sizes: Sizes
+) -> list[Outcome]:
+    """Those on courses that take the same seconds (rows.even_out)."""
+    traces = [recording.get_trace() for recording in recordings]
+    wins, works = Columns(traces).replay(goal, allowances, sizes.recount_cost)
     # The same way once more, counted in microseconds.
-    micros = tuple(round(1e6 * seconds) for seconds in recording.seconds)
-    timed = replace(trace, multiply_accumulates=micros)
-    _, spent = replay(timed, goal, allowances, round(1e6 * recording.recount_seconds))
-    return Outcome(recording.seed, won, work, spent / 1e6)
+    micros = [tuple(round(1e6 * seconds) for seconds in recording.seconds) for recording in recordings]
+    timed = [replace(trace, multiply_accumulates=m) for trace, m in zip(traces, micros, strict=True)]
+    _, spent = Columns(timed).replay(goal, allowances, round(1e6 * recordings[0].recount_seconds))
+    columns = zip(recordings, wins.tolist(), works.tolist(), spent.tolist(), strict=True)
+    return [Outcome(recording.seed, won, work, time / 1e6) for recording, won, work, time in columns]
 
 
 def _resample(
