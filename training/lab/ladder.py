@@ -116,10 +116,23 @@ def choose_allowances(stretch: Stretch, sizes: Sizes) -> tuple[float, ...]:
         return fmean(math.log(_compute_work(pilot, target, records, sizes)) for target in targets)
 
     candidates = [
-        _keep_share(stretch.pilot, promising, kept, top, sizes.n_train)
+        keep_share(stretch.pilot, promising, kept, top, sizes.n_train)
         for promising, kept, top in product(_PROMISING_SHARES, _KEPT_SHARES, _TOP_SHARES)
     ]
     return min(candidates, key=compute_cost)
+
+
+def keep_share(
+    traces: Sequence[Trace], promising: float, kept: float, top: float, n_train: int
+) -> tuple[float, ...]:
+    """Allowances that keep, of the `top` courses by their end, the share `promising` and then `kept`."""
+    finals = np.array([trace.train_correct[-1] for trace in traces])
+    best = finals >= np.quantile(finals, 1 - top)
+    shown = np.array([trace.shown for trace in traces])[best]
+    gains = np.quantile(finals[best][:, None] - shown, kept, axis=0)
+    shares = [math.ceil(1000 * max(0.0, float(gain)) / n_train) / 1000 for gain in gains]
+    shares[0] = math.floor(1000 * float(np.quantile(shown[:, 0], 1 - promising)) / n_train) / 1000
+    return tuple(shares)
 
 
 def compute_floor(traces: Sequence[Trace], target: int) -> int | None:
@@ -223,19 +236,6 @@ def _compute_work(columns: Columns, target: int, allowances: Sequence[float], si
     """Multiply-accumulates per success; the eval floor, which nearly all clear, is left out."""
     wins, costs = columns.replay(Goal(target, 0), allowances, sizes.recount_cost)
     return int(costs.sum()) / int(wins.sum()) if wins.any() else math.inf
-
-
-def _keep_share(
-    traces: Sequence[Trace], promising: float, kept: float, top: float, n_train: int
-) -> tuple[float, ...]:
-    """Allowances that keep, of the `top` courses by their end, the share `promising` and then `kept`."""
-    finals = np.array([trace.train_correct[-1] for trace in traces])
-    best = finals >= np.quantile(finals, 1 - top)
-    shown = np.array([trace.shown for trace in traces])[best]
-    gains = np.quantile(finals[best][:, None] - shown, kept, axis=0)
-    shares = [math.ceil(1000 * max(0.0, float(gain)) / n_train) / 1000 for gain in gains]
-    shares[0] = math.floor(1000 * float(np.quantile(shown[:, 0], 1 - promising)) / n_train) / 1000
-    return tuple(shares)
 
 
 def _get_first_count(trace: Trace) -> int:

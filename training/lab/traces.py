@@ -62,19 +62,20 @@ class Goal:
 
 
 @dataclass(slots=True)
-class _Notes:
-    """What a course shows, while it is followed."""
+class Notes:
+    """What a course showed so far, an entry for each checkpoint."""
 
-    order: CourseOrder
     shown: list[int] = field(default_factory=list)
     train: list[int] = field(default_factory=list)
     eval: list[int] = field(default_factory=list)
     spent: list[int] = field(default_factory=list)
 
-    def close(self, seconds: float) -> Trace:
-        plan, frozen, seed = self.order
-        columns = tuple(self.shown), tuple(self.train), tuple(self.eval), tuple(self.spent)
-        return Trace(frozen, plan.samples, seed, *columns, round(seconds, 3))
+    def add(self, course: Course, checkpoint: Checkpoint, counts: tuple[int, int]) -> None:
+        """The next checkpoint, with exact (train, eval) counts or NOT_COUNTED."""
+        self.shown.append(checkpoint.train_correct)
+        self.train.append(counts[0])
+        self.eval.append(counts[1])
+        self.spent.append(course.multiply_accumulates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +96,14 @@ class Tracer:
         Each is under the watermark of the practice header of its seed.
         """
         started = time.perf_counter()
-        notes = {self._build(order): _Notes(order) for order in orders}
+        notes = {self._build(order): Notes() for order in orders}
         for course, checkpoint in Lockstep(list(notes)).follow():
-            note = notes[course]
-            note.shown.append(checkpoint.train_correct)
-            train_correct = self._count_train(course, checkpoint, note.order[0])
-            note.train.append(train_correct)
+            train_correct = self._count_train(course, checkpoint)
             is_counted = train_correct != NOT_COUNTED
-            note.eval.append(self._count(course, self.data.eval) if is_counted else NOT_COUNTED)
-            note.spent.append(course.multiply_accumulates)
-        seconds = (time.perf_counter() - started) / len(orders)
-        return [note.close(seconds) for note in notes.values()]
+            eval_correct = self._count(course, self.data.eval) if is_counted else NOT_COUNTED
+            notes[course].add(course, checkpoint, (train_correct, eval_correct))
+        seconds = round((time.perf_counter() - started) / len(orders), 3)
+        return [_close(order, note, seconds) for order, note in zip(orders, notes.values(), strict=True)]
 
     def _build(self, order: CourseOrder) -> Course:
         plan, frozen, seed = order
@@ -115,15 +113,21 @@ class Tracer:
         watermark = derive_watermark(encode_header(header), network.weight_count, frozen_count)
         return Course(network, watermark, self.data, self.recipe, plan, seed)
 
-    def _count_train(self, course: Course, checkpoint: Checkpoint, plan: Plan) -> int:
+    def _count_train(self, course: Course, checkpoint: Checkpoint) -> int:
         # Behind the training the head has counted every record; what is shown before is an estimate.
-        if checkpoint.index >= plan.parts:
+        if checkpoint.index >= course.plan.parts:
             return checkpoint.train_correct
         is_counted = self.counts_estimates and not checkpoint.is_promise
         return self._count(course, self.data.train) if is_counted else NOT_COUNTED
 
     def _count(self, course: Course, records: Records) -> int:
         return count_right(self.compute_logits(course.build_network(), records.pixels), records.labels)
+
+
+def _close(order: CourseOrder, notes: Notes, seconds: float) -> Trace:
+    plan, frozen, seed = order
+    shown, train, right, spent = (tuple(c) for c in (notes.shown, notes.train, notes.eval, notes.spent))
+    return Trace(frozen, plan.samples, seed, shown, train, right, spent, seconds)
 
 
 def group_orders(orders: Iterable[CourseOrder], size: int) -> Iterator[tuple[CourseOrder, ...]]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from training.lab.attacks.rows import Recording
 from training.lab.columns import Columns
-from training.lab.ladder import Sizes, Stretch, choose_allowances
+from training.lab.ladder import Sizes, Stretch, choose_allowances, keep_share
 from training.lab.traces import Goal, Trace
 from training.recipe import Plan
 
@@ -100,7 +100,7 @@ def choose_pickier(pilot: Sequence[Trace], goal: Goal, sizes: Sizes) -> Sequence
 
 def choose_for_goal(pilot: Sequence[Trace], goal: Goal, sizes: Sizes) -> Sequence[float]:
     """The schedule that makes this one goal cheapest, of more and tighter ones."""
-    candidates = [_keep(pilot, kept, top, sizes.n_train) for kept in _SHARES for top in _TOPS]
+    candidates = [keep_share(pilot, kept, kept, top, sizes.n_train) for kept in _SHARES for top in _TOPS]
     candidates.append(tuple(choose_as_reference(pilot, goal, sizes)))
     columns = Columns(pilot)
 
@@ -235,16 +235,6 @@ def _summarise(ratios: npt.NDArray[np.float64]) -> Ratio:
     known = ratios[~np.isnan(ratios)]
     low, high = (float(np.quantile(known, share, method="nearest")) for share in (tail, 1 - tail))
     return Ratio(float(ratios[0]), low, high)
-
-
-def _keep(pilot: Sequence[Trace], kept: float, top: float, n_train: int) -> tuple[float, ...]:
-    """Allowances that keep everywhere the share `kept` of the `top` share of courses by their end."""
-    finals = np.array([trace.train_correct[-1] for trace in pilot])
-    best = finals >= np.quantile(finals, 1 - top)
-    shown = np.array([trace.shown for trace in pilot])[best]
-    gains = np.quantile(finals[best][:, None] - shown, kept, axis=0)
-    gains[0] = np.quantile(shown[:, 0], 1 - kept)
-    return tuple(max(0.0, float(gain)) / n_train for gain in gains)
 
 
 def compute_spread(recordings: Sequence[Recording]) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from training.course import Course
 from training.data import TrainingData
 from training.evaluator import ComputeLogits, count_right
 from training.lab.attacks.frame import Attack, Ground, StandInCourse
-from training.lab.traces import NOT_COUNTED, Trace
+from training.lab.traces import NOT_COUNTED, Notes, Trace
 from training.lockstep import Lockstep
 
 _COUNTED_FROM = 0.8
@@ -77,19 +77,11 @@ class Recording:
 
 
 @dataclass(slots=True)
-class _Notes:
-    """What a course shows, while it is followed."""
+class _TimedNotes(Notes):
+    """The seconds besides."""
 
-    shown: list[int] = field(default_factory=list)
-    counts: list[tuple[int, int]] = field(default_factory=list)
-    spent: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     recount_seconds: float = 0.0
-
-    def add(self, shown: int, counts: tuple[int, int], spent: int) -> None:
-        self.shown.append(shown)
-        self.counts.append(counts)
-        self.spent.append(spent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +105,7 @@ class Recorder:
         if isinstance(courses[0], StandInCourse) and len(seeds) > 1:
             return [recording for seed in seeds for recording in self.record(attack, ground, [seed])]
         courses += [attack.build(ground, seed) for seed in seeds[1:]]
-        notes = {course: _Notes() for course in courses}
+        notes = {course: _TimedNotes() for course in courses}
         used = 0.0
         for course, checkpoint in Lockstep(courses).follow():
             used += time.process_time() - mark
@@ -121,7 +113,7 @@ class Recorder:
             is_near = checkpoint.train_correct >= _COUNTED_FROM * len(self.data.train)
             is_near &= not checkpoint.is_promise
             counts = self._count(course) if is_near or checkpoint.is_last else (NOT_COUNTED, NOT_COUNTED)
-            notes[course].add(checkpoint.train_correct, counts, course.multiply_accumulates)
+            notes[course].add(course, checkpoint, counts)
             notes[course].recount_seconds = max(notes[course].recount_seconds, time.process_time() - mark)
             if course is courses[-1]:
                 # The last of a round: all have come as far.
@@ -131,7 +123,9 @@ class Recorder:
         pairs = zip(seeds, notes.items(), strict=True)
         return [self._close(attack, ground, seed, course, note) for seed, (course, note) in pairs]
 
-    def _close(self, attack: Attack, ground: Ground, seed: int, course: Course, note: _Notes) -> Recording:
+    def _close(
+        self, attack: Attack, ground: Ground, seed: int, course: Course, note: _TimedNotes
+    ) -> Recording:
         return Recording(
             attack.name,
             ground.title,
@@ -141,8 +135,8 @@ class Recorder:
             seed,
             course.samples,
             tuple(note.shown),
-            tuple(train for train, _ in note.counts),
-            tuple(right for _, right in note.counts),
+            tuple(note.train),
+            tuple(note.eval),
             tuple(note.spent),
             tuple(note.seconds),
             round(note.recount_seconds, 5),
