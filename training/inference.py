@@ -23,6 +23,8 @@ _STEP = 2.0**-24
 _HALF = float(2**23)
 _TILE_BYTES = {"cpu": 2**22, "cuda": 2**30}
 """What the windows of the widest layer may take at once; on CUDA each launch must be worth it."""
+_WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Numbers of so many bytes: the channels of a narrow layer's place are moved as one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class PreparedLayer:
     """A normalised layer in the number format and on the device of a product."""
 
     matrix: Tensor
-    """[terms, out]; a convolution's terms in the order row, column, channel."""
+    """[terms, out]; a convolution's in the order row, column, channel, zeros for channels without values."""
     scale: Tensor
     """float64[row]: M·2^-24 of every value in an image row, or of every unit."""
     offset: Tensor
@@ -83,11 +85,11 @@ class PreparedNetwork:
 
     def _extract(self, pixels: Tensor) -> Tensor:
         """[n, flat] activations behind the last convolution, in the product's format."""
-        padded = self._pad((pixels >> 1).permute(0, 2, 3, 1))
+        activations = (pixels >> 1).permute(0, 2, 3, 1)
         for layer in self._convolutions:
-            sums = self._convolve(padded, layer)
-            padded = self._pad(normalise(pool(sums) if layer.pooled else sums, layer))
-        return padded[:, 1:-1, 1:-1].permute(0, 3, 1, 2).flatten(1)
+            sums = self._convolve(self._pad(activations), layer)
+            activations = normalise(pool(sums) if layer.pooled else sums, layer)
+        return activations.permute(0, 3, 1, 2).flatten(1).to(self._product.activations)
 
     def _classify(self, features: Tensor) -> Tensor:
         sums = self._product.multiply(features, self._hidden.matrix)
@@ -95,20 +97,17 @@ class PreparedNetwork:
         return self._product.multiply(hidden, self._last).double() + self._bias
 
     def _pad(self, activations: Tensor) -> Tensor:
-        """[n, y+2, x+2, c] of whole [n, y, x, c] activations: a border of zeros, in the product's format."""
+        """[n, y+2, x+2, in] of whole [n, y, x, c] activations in the product's format, zeros about them."""
         count, height, width, channels = activations.shape
-        shape = (count, height + 2, width + 2, channels)
+        shape = (count, height + 2, width + 2, widen(channels, self._product.activations))
         padded = torch.zeros(shape, dtype=self._product.activations, device=self._device)
-        padded[:, 1:-1, 1:-1] = activations
+        padded[:, 1:-1, 1:-1, :channels] = activations
         return padded
 
     def _convolve(self, padded: Tensor, layer: PreparedLayer) -> Tensor:
         """[n, y+2, x+2, in] → sums[n, y, x, out]: each 3×3 window is a row of one matrix product."""
-        count, height, width, channels = padded.shape
-        image, row, column, _ = padded.stride()
-        # The three columns of a window lie side by side in memory, so a window is three runs of 3·in values.
-        shape = (count, height - 2, width - 2, 3, 3 * channels)
-        windows = padded.as_strided(shape, (image, row, column, row, 1)).reshape(-1, 9 * channels)
+        count, height, width, _ = padded.shape
+        windows = cut_windows(padded)
         return self._product.multiply(windows, layer.matrix).view(count, height - 2, width - 2, -1)
 
     def _prepare(self, network: IntegerNetwork, index: int, layer: Layer, width: int) -> PreparedLayer:
@@ -120,7 +119,10 @@ class PreparedNetwork:
     def _prepare_matrix(self, network: IntegerNetwork, layer: Layer) -> Tensor:
         weights = network.weights[layer.start : layer.stop].reshape(layer.shape)
         if layer.kind == "convolution":
-            weights = weights.transpose(0, 2, 3, 1).reshape(layer.outputs, -1)
+            inputs = layer.shape[1]
+            weights = weights.transpose(0, 2, 3, 1)
+            behind = widen(inputs, self._product.activations) - inputs
+            weights = np.pad(weights, ((0, 0), (0, 0), (0, 0), (0, behind))).reshape(layer.outputs, -1)
         # As columns in memory: tensor cores want it so, other products do not mind.
         return torch.tensor(weights, dtype=self._product.weights, device=self._device).T
 
@@ -135,6 +137,31 @@ def compute_tile_records(spec: NetworkSpec, product: Product, device_type: str) 
         widest = max(widest, layer.fan_in * positions)
         positions //= 4 if layer.pooled else 1
     return max(1, _TILE_BYTES[device_type] // (product.activations.itemsize * widest))
+
+
+def widen(channels: int, dtype: torch.dtype) -> int:
+    """Channels of a layer's input in memory: as many as fill a word where few bytes do."""
+    size = channels * dtype.itemsize
+    word = next((word for word in _WORDS if size <= word), size)
+    return word // dtype.itemsize
+
+
+def cut_windows(padded: Tensor) -> Tensor:
+    """[n, y+2, x+2, in] → [n·y·x, 9·in]: the 3×3 windows, in the order row, column, channel."""
+    count, height, width, channels = padded.shape
+    word = _WORDS.get(channels * padded.itemsize)
+    if word is None:
+        image, row, column, _ = padded.stride()
+        # The three columns of a window lie side by side in memory, so a window is three runs of 3·in values.
+        shape = (count, height - 2, width - 2, 3, 3 * channels)
+        return padded.as_strided(shape, (image, row, column, row, 1)).reshape(-1, 9 * channels)
+    # Such runs are too short: a place of all windows at once instead, each of its channels' words one number.
+    words = padded.view(word)[..., 0]
+    windows = torch.empty(count, height - 2, width - 2, 9, dtype=word, device=padded.device)
+    for place in range(9):
+        top, left = divmod(place, 3)
+        windows[..., place] = words[:, top : top + height - 2, left : left + width - 2]
+    return windows.view(padded.dtype).view(-1, 9 * channels)
 
 
 def pool(sums: Tensor) -> Tensor:

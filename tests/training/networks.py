@@ -20,6 +20,7 @@ SPECS = (
     NetworkSpec(c=1, h=8, w=8, classes=10, blocks=2, filters=8, hidden=64),
     NetworkSpec(c=3, h=7, w=5, classes=3, blocks=2, filters=5, hidden=9),
     NetworkSpec(c=2, h=2, w=2, classes=2, blocks=1, filters=1, hidden=1),
+    NetworkSpec(c=3, h=10, w=10, classes=5, blocks=2, filters=3, hidden=40),
     NetworkSpec(c=4, h=9, w=12, classes=11, blocks=3, filters=16, hidden=33),
 )
 """Sizes that are multiples of nothing among them, and odd images whose last row and column are dropped."""
