@@ -120,9 +120,9 @@ class PreparedNetwork:
         weights = network.weights[layer.start : layer.stop].reshape(layer.shape)
         if layer.kind == "convolution":
             inputs = layer.shape[1]
-            weights = weights.transpose(0, 2, 3, 1)
-            behind = widen(inputs, self._product.activations) - inputs
-            weights = np.pad(weights, ((0, 0), (0, 0), (0, 0), (0, behind))).reshape(layer.outputs, -1)
+            filled = np.zeros((layer.outputs, 3, 3, widen(inputs, self._product.activations)), np.int8)
+            filled[..., :inputs] = weights.transpose(0, 2, 3, 1)
+            weights = filled.reshape(layer.outputs, -1)
         # As columns in memory: tensor cores want it so, other products do not mind.
         return torch.tensor(weights, dtype=self._product.weights, device=self._device).T
 
