@@ -14,16 +14,17 @@ from training.lab import COMMANDS, main
 
 app = typer.Typer(help="Measure ladders, training and attacks.", no_args_is_help=True)
 
+_PROGRAM = "freezenet lab"
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
 def run(context: typer.Context) -> None:
     """The command of the lab by which this one was called; without --data on the embedded digits."""
     words = [str(context.info_name), *context.args]
-    if {"--data", "-h", "--help"} & set(words):
-        raise typer.Exit(main(words))
+    if {"--data", "-h", "--help"} & {word.partition("=")[0] for word in words}:
+        raise typer.Exit(main(words, _PROGRAM))
     with tempfile.TemporaryDirectory(prefix="freezenet-lab-") as directory:
-        raise typer.Exit(main([*words, "--data", str(write_digits(Path(directory)))]))
+        raise typer.Exit(main([*words, "--data", str(write_digits(Path(directory)))], _PROGRAM))
 
 
 def write_digits(directory: Path) -> Path:

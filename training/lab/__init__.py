@@ -24,22 +24,22 @@ COMMANDS = {
 """Name and help of every command; the module has the command's name."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, program: str = "python -m training.lab") -> int:
     """Runs one command and returns its exit code: 0 done, 1 failed, 2 usage."""
     import torch
 
-    options = _parse(arguments)
+    options = _parse(arguments, program)
     torch.set_num_threads(options.threads)
     try:
         code: int = options.run(options)
     except (OSError, ConsensusError, ValueError) as error:
-        print(f"lab: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         return 1
     return code
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="lab", description="Measure training, verification and attacks.")
+def _parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=program, description="Measure training, verification and attacks.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
         module = importlib.import_module(f"training.lab.{name}")

@@ -61,7 +61,7 @@ def test_rejects_a_file_that_is_no_dataset(
     path = tmp_path / "wrong.dataset"
     path.write_bytes(damage)
     assert main(["calibrate", "--task", "digits", "--data", str(path), "--check"]) == 1
-    assert capsys.readouterr().err.startswith("lab: ")
+    assert capsys.readouterr().err.startswith("python -m training.lab: ")
 
 
 def test_missing_file_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
