@@ -45,6 +45,16 @@ def test_wrong_usage_exits_with_2(words: list[str], capsys: pytest.CaptureFixtur
     assert "absent" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["--data", "absent.dataset"], ["--data=absent.dataset"]])
+def test_the_lab_reads_the_data_that_it_is_given(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["lab", "calibrate", "--task", "digits", "--check", *words]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("freezenet lab: ")
+    assert "absent.dataset" in error
+
+
 def raise_error(error: Exception) -> Callable[[], typer.Typer]:
     """An app whose one command fails."""
     app = typer.Typer(pretty_exceptions_enable=False)
