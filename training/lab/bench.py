@@ -38,7 +38,9 @@ class Section:
 
 
 SECTIONS = {
-    "evaluation": Section("Exact evaluation of the paper's network", measure_evaluation),
+    "evaluation": Section(
+        "Exact evaluation, of the paper's network where no other is named", measure_evaluation
+    ),
     "verification": Section("Verification", measure_verification),
     "training": Section("Training", measure_training),
 }
