@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from statistics import fmean
 
 import numpy as np
@@ -100,7 +101,10 @@ def choose_pickier(pilot: Sequence[Trace], goal: Goal, sizes: Sizes) -> Sequence
 
 def choose_for_goal(pilot: Sequence[Trace], goal: Goal, sizes: Sizes) -> Sequence[float]:
     """The schedule that makes this one goal cheapest, of more and tighter ones."""
-    candidates = [keep_share(pilot, kept, kept, top, sizes.n_train) for kept in _SHARES for top in _TOPS]
+    candidates = [
+        keep_share(pilot, promising, kept, top, sizes.n_train)
+        for promising, kept, top in product(_SHARES, _SHARES, _TOPS)
+    ]
     candidates.append(tuple(choose_as_reference(pilot, goal, sizes)))
     columns = Columns(pilot)
 
