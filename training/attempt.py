@@ -14,13 +14,13 @@ from typing import Literal
 import torch
 
 from consensus.block import Header, Witness, encode_header
-from consensus.network import IntegerNetwork, count_correct
+from consensus.network import IntegerNetwork
 from consensus.solution import encode_solution, extract_solution
 from consensus.task import Rung, Task
 from consensus.watermark import derive_watermark
 from training.course import Course, Judgement, judge, look
 from training.data import Records, TrainingData
-from training.evaluator import choose_compute_logits, count_right
+from training.evaluator import choose_compute_logits, compute_logits_normatively, count_right
 from training.headers import NONCES, pick_freest
 from training.lockstep import Lockstep
 from training.optimise import Ranks
@@ -101,7 +101,7 @@ class MiningAttempt:
         self._data = dataset
         self._recipe = recipe
         self._ranks = ranks
-        self._compute_logits = choose_compute_logits(device)
+        self._compute_logits = choose_compute_logits(device) or compute_logits_normatively
 
     def build(self, header: Header, rung: Rung, seed: int) -> Candidate:
         """The course of an attempt at this header and rung."""
@@ -170,8 +170,6 @@ class MiningAttempt:
 
     def count(self, network: IntegerNetwork, records: Records) -> int:
         """Exact number of records classified right."""
-        if self._compute_logits is None:
-            return count_correct(network, records.pixels.cpu().numpy(), records.labels.cpu().numpy())
         return count_right(self._compute_logits(network, records.pixels), records.labels)
 
     @property

@@ -123,7 +123,7 @@ class Course:
 
     def note_promise(self, promise: int) -> None:
         """A look was taken, which costs once."""
-        self.multiply_accumulates += compute_cost(self.twin, self.data)
+        self.multiply_accumulates += compute_cost(self._spec, len(self.data.train))
         self._promise = promise
 
     def build_network(self) -> IntegerNetwork:

@@ -12,15 +12,14 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from consensus.block import Header, Witness
 from consensus.dataset import Dataset
 from consensus.errors import BadDelivery, Code
-from consensus.evaluation import CountCorrect, rebuild_network
-from consensus.network import IntegerNetwork, count_correct
+from consensus.evaluation import rebuild_network
+from consensus.network import IntegerNetwork
 from consensus.network import compute_logits as compute_normative_logits
 from consensus.task import Rung, Task
 from training.data import Records
@@ -83,21 +82,6 @@ def _choose(device: torch.device, backends: tuple[ComputeLogits, ...]) -> Comput
             return compute_logits
         _log.warning("%s is not exact on %s and steps aside", compute_logits.__name__, device)
     return None
-
-
-def choose_count_correct(
-    device: str | torch.device, backends: Sequence[ComputeLogits] = BACKENDS
-) -> CountCorrect:
-    """The exact count by the first back-end that proves itself on this device, else the normative one."""
-    compute_logits = choose_compute_logits(device, backends)
-    if compute_logits is None:
-        return count_correct
-
-    def count(network: IntegerNetwork, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> int:
-        images, answers = (torch.from_numpy(part).to(device) for part in (pixels, labels))
-        return count_right(compute_logits(network, images), answers)
-
-    return count
 
 
 def count_right(logits: Tensor, labels: Tensor) -> int:

@@ -30,7 +30,7 @@ from training.dataset_file import read_dataset_file
 from training.headers import NONCES
 from training.rate import HEADERS_APART, build_practice_header
 from training.recipe import Recipe
-from training.tasks import TASK_NAMES, load_recipe, load_task
+from training.tasks import TASK_NAMES, load_recipe, load_task, load_task_file
 from training.twin import Twin
 
 _ORDER = struct.Struct("<?190sHIIQQ")
@@ -176,10 +176,11 @@ def _attempt_all(options: argparse.Namespace, device: torch.device) -> None:
     dataset = read_dataset_file(options.data)
     task = load_task(options.task, dataset.spec)
     data = TrainingData.load(dataset, device)
+    rung = task.rungs[options.rung]
     attempt = ParallelAttempt(task, data, load_recipe(options.task), device)
     if dist.get_rank():
         return attempt.follow()
-    header, rung = decode_header(options.header), task.rungs[options.rung]
+    header = decode_header(options.header)
     for turn in range(options.attempts):
         first = replace(header, nonce=(header.nonce + turn * HEADERS_APART) % NONCES)
         result = attempt.run(first, rung, first.nonce, lambda: False, lambda progress: None)
@@ -213,7 +214,11 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="of torch, in each process")
-    return parser.parse_args()
+    options = parser.parse_args()
+    count = len(load_task_file(options.task).rungs)
+    if not 0 <= options.rung < count:
+        parser.error(f"the ladder of {options.task} has rungs 0 to {count - 1}")
+    return options
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from consensus.network import NetworkSpec
 from training.data import TrainingData
 from training.stack import TwinStack
 from training.twin import Twin
@@ -38,10 +39,10 @@ def count_promised(twins: Sequence[Twin], data: TrainingData) -> list[int]:
     return [int(right) * len(data.train) // len(labels) for right in (classes == labels).sum(-1)]
 
 
-def compute_cost(twin: Twin, data: TrainingData) -> int:
+def compute_cost(network: NetworkSpec, n_train: int) -> int:
     """Multiply-accumulates of the look: the convolutions, the normal equations, the answers."""
-    records, layers = min(_RECORDS, len(data.train)), twin.spec.layers
+    records, layers = min(_RECORDS, n_train), network.layers
     dense = sum(layer.outputs * layer.inputs for layer in layers[-2:])
     width = layers[-2].inputs + 1
-    passes = twin.spec.multiply_accumulates - dense + width**2 + 2 * width * twin.spec.classes
+    passes = network.multiply_accumulates - dense + width**2 + 2 * width * network.classes
     return records * passes + width**3

@@ -18,7 +18,7 @@ from consensus.watermark import Watermark
 from training.quantisation import LEVELS, get_weight_levels, place_weights, quantise_activations
 
 EPSILON = 1e-5
-_MOMENTUM = 0.1
+MOMENTUM = 0.1
 """Of the running statistics, as the newest batch has it."""
 _FOLD = 2**24
 
@@ -54,7 +54,7 @@ class TwinBase(nn.Module):
             self.gains[index].view(-1),
             self.shifts[index].view(-1),
             self.training,
-            momentum=_MOMENTUM,
+            momentum=MOMENTUM,
             eps=EPSILON,
         )
         return self._pool_and_activate(values, pooled)

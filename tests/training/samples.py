@@ -29,7 +29,7 @@ def build_task(dataset: DatasetSpec, *rungs: Rung) -> Task:
 
 
 def build_watermark(frozen: int, nonce: int = 0) -> Watermark:
-    """A watermark on the network of digits; `frozen` per 10,000."""
+    """A watermark on the tests' network; `frozen` per 10,000."""
     header = bytes([nonce]) + bytes(189)
     return derive_watermark(header, NETWORK.weight_count, NETWORK.weight_count * frozen // 10_000)
 

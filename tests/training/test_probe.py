@@ -106,7 +106,8 @@ def test_of_many_records_every_few_are_looked_at(twin: Twin, digits_data: Traini
     (scaled,) = count_promised([twin], many)
     # In another memory layout: an activation on the edge may round the other way.
     assert abs(scaled - 2 * promised) <= 12
-    assert compute_cost(twin, many) == compute_cost(twin, few) > compute_cost(twin, digits_data)
+    cost = compute_cost(NETWORK, len(few.train))
+    assert compute_cost(NETWORK, len(many.train)) == cost > compute_cost(NETWORK, len(digits_data.train))
 
 
 def test_promise_is_no_claim_but_may_end_an_attempt() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import subprocess
 import sys
 from collections.abc import Sequence
 
@@ -32,20 +33,22 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m train
     torch.set_num_threads(options.threads)
     try:
         code: int = options.run(options)
-    except (OSError, ConsensusError, ValueError) as error:
+    except (OSError, ConsensusError, ValueError, subprocess.SubprocessError) as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 1
     return code
 
 
 def _parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
+    from training.lab.inputs import parse_count, parse_device
+
     parser = argparse.ArgumentParser(prog=program, description="Measure training, verification and attacks.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
         module = importlib.import_module(f"training.lab.{name}")
         command = commands.add_parser(name, help=summary)
-        command.add_argument("--device", default="cpu", help="cpu or cuda")
-        command.add_argument("--threads", type=int, default=1, help="of torch, in each process")
+        command.add_argument("--device", type=parse_device, default="cpu", help="cpu or cuda")
+        command.add_argument("--threads", type=parse_count, default=1, help="of torch, in each process")
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser.parse_args(arguments)

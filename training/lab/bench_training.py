@@ -52,8 +52,8 @@ def take_first_step(data: str, device: str) -> None:
     dataset = read_dataset_file(Path(data))
     task = load_task("digits", dataset.spec)
     attempt = MiningAttempt(task, TrainingData.load(dataset, device), load_recipe("digits"), device)
-    candidate = attempt.build(build_practice_header(0), task.rungs[0], 0)
-    attempt.run([candidate], task.rungs[0], _report_step, lambda progress: None)
+    candidates, _ = attempt.choose(build_practice_header(0), task.rungs[0], 0, 1, lambda: False)
+    attempt.run(candidates, task.rungs[0], _report_step, lambda progress: None)
 
 
 def _report_step() -> bool:

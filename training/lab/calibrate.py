@@ -24,10 +24,19 @@ from training.dataset_file import read_dataset_file
 from training.evaluator import choose_compute_logits
 from training.lab.bench_rows import describe_processor
 from training.lab.check import check_ladder
+from training.lab.inputs import parse_count, read_task_dataset
 from training.lab.ladder import MeasuredRung, Sizes, Stretch, build_ladder
 from training.lab.page import render_page
 from training.lab.pool import start_pool
-from training.lab.traces import CourseOrder, Trace, Tracer, extend_traces, group_orders, read_traces
+from training.lab.traces import (
+    CourseOrder,
+    Trace,
+    Tracer,
+    check_traces,
+    extend_traces,
+    group_orders,
+    read_traces,
+)
 from training.recipe import Plan, Recipe
 from training.tasks import TASK_NAMES, decode_task_file, load_task, load_task_file
 
@@ -49,7 +58,7 @@ class Order:
 
 def run(options: argparse.Namespace) -> int:
     """Measures or checks a ladder and returns the exit code."""
-    dataset = read_dataset_file(options.data)
+    dataset = read_task_dataset(options.task, options.data)
     return check(options, dataset) if options.check else calibrate(options, dataset)
 
 
@@ -74,14 +83,13 @@ def check(options: argparse.Namespace, dataset: Dataset) -> int:
 def calibrate(options: argparse.Namespace, dataset: Dataset) -> int:
     """Measures what the rows lack, and writes the task file.
 
-    Raises ValueError for another task's dataset, and for a pilot too small: allowances fitted to 30 courses
+    Raises ValueError for another task's courses, and for a pilot too small: allowances fitted to 30 courses
     gave up what would have won.
     """
     if 0 < options.pilot < _PILOT_COURSES:
         raise ValueError(f"a pilot has at least {_PILOT_COURSES} courses, or 0: then nothing is given up")
     file = load_task_file(options.task)
-    if (dataset.spec.c, dataset.spec.h, dataset.spec.w) != (file.network.c, file.network.h, file.network.w):
-        raise ValueError(f"the images are not those of {options.task}: name its dataset with --data")
+    check_traces(read_traces(options.rows), file.network, dataset.spec.n_train)
     courses = [
         (_build_plan(order, file.recipe), order.frozen, seed)
         for order in options.stretch
@@ -170,7 +178,6 @@ def _describe(options: argparse.Namespace) -> dict[str, Any]:
     words = f"--task {options.task} --stretch {stretches} --pilot {options.pilot} --rows {options.rows}"
     words += " --skip-estimates" if options.skip_estimates else ""
     return {
-        "provisional": False,
         "command": f"freezenet lab calibrate {words}",
         "date": datetime.now(UTC).date().isoformat(),
         "machine": describe_processor(),
@@ -196,7 +203,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FROZEN:SAMPLES:COURSES",
         help="what to measure, from the ladder's foot up",
     )
-    parser.add_argument("--attempts", type=int, default=_CHECK_ATTEMPTS, help="of --check")
+    parser.add_argument("--attempts", type=parse_count, default=_CHECK_ATTEMPTS, help="of --check")
     parser.add_argument(
         "--pilot", type=int, default=_PILOT_COURSES, help="courses that choose the allowances, or 0"
     )
@@ -205,7 +212,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="for many records: a recount before the end of the training is taken to miss",
     )
-    parser.add_argument("--processes", type=int, default=1, help="that measure courses side by side")
+    parser.add_argument("--processes", type=parse_count, default=1, help="that measure courses side by side")
     parser.add_argument("--rows", type=Path, default=Path("rows.jsonl"), help="courses measured so far")
     parser.add_argument("--out", type=Path, default=Path("task.json"), help="the task file to write")
     parser.add_argument("--page", type=Path, default=Path("task.md"), help="its tables, to be read")

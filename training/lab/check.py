@@ -2,7 +2,7 @@
 
 The rung holds if the 99 % interval of the fresh attempts and the stored one have a point in common. For the
 fresh share itself to lie in the stored interval would be too much to ask: it scatters too. With two intervals
-a correct rung fails less than once in 1,000 times (training.lab.statistics.compute_false_alarm).
+a correct rung fails less than once in 1,000 times (the tests compute how often).
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from consensus.dataset import DatasetSpec
 from consensus.difficulty import compute_difficulty, compute_earliest_timestamp, compute_eased_difficulty
 from consensus.encoding import ZERO_HASH
 from consensus.params import ChainParams
-from training.dataset_file import read_dataset_file
 from training.lab.fairness import FAIRNESS_TABLE, render_fairness
+from training.lab.inputs import parse_count, read_task_dataset
 from training.lab.lottery import GetLottery, Random, build_lotteries
 from training.lab.traces import read_traces
 from training.tasks import TASK_NAMES, load_task, load_task_file
@@ -109,14 +109,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[2_000.0, 15_000.0, 100_000.0],
         help="million multiply-accumulates a second of all miners together",
     )
-    parser.add_argument("--runs", type=int, default=200, help="of each scenario and power")
+    parser.add_argument("--runs", type=parse_count, default=200, help="of each scenario and power")
     parser.add_argument("--out", type=Path, default=Path("intervals.csv"))
     parser.add_argument("--page", type=Path, default=Path("intervals.md"))
 
 
 def run(options: argparse.Namespace) -> int:
     """Simulates every scenario at every power, and writes CSV and page."""
-    dataset = read_dataset_file(options.data)
+    dataset = read_task_dataset(options.task, options.data)
     file = load_task_file(options.task)
     get_lottery = build_lotteries(file, read_traces(options.rows), dataset.spec)
     results = []

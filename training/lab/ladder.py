@@ -94,8 +94,9 @@ def build_ladder(
         plan = replace(stretch.plan, allowances=allowances[number])
         plans.append(replace(plan, min_work=rungs[0].rung.work if ladder else 0))
         ladder += rungs
+    ladder = ladder[:MAX_RUNGS]
     _check_steps(ladder)
-    return tuple(plans), tuple(ladder[:MAX_RUNGS])
+    return tuple(plan for plan in plans if plan.min_work <= ladder[-1].rung.work), tuple(ladder)
 
 
 def choose_allowances(stretch: Stretch, sizes: Sizes) -> tuple[float, ...]:
@@ -135,12 +136,8 @@ def keep_share(
     return tuple(shares)
 
 
-def compute_floor(traces: Sequence[Trace], target: int) -> int | None:
+def find_floor(columns: Columns, target: int) -> int | None:
     """Right eval records that 19 in 20 have on first meeting a train target; None where too few meet it."""
-    return _find_floor(Columns(traces), target)
-
-
-def _find_floor(columns: Columns, target: int) -> int | None:
     met = columns.get_first_evals(target)
     if len(met) < min(_MIN_FLOOR_ATTEMPTS, len(columns) // 3):
         return None
@@ -207,7 +204,7 @@ def _try_targets(stretch: Stretch, allowances: Sequence[float], sizes: Sizes) ->
     columns, floor = Columns(stretch.traces), 0
     for target in range(lowest, 99 * sizes.n_train // 100 + 1):
         # Higher up too few courses meet the target to tell their eval share; the last floor known is kept.
-        floor = max(floor, _find_floor(columns, target) or 0)
+        floor = max(floor, find_floor(columns, target) or 0)
         goal = Goal(target, floor)
         wins, costs = columns.replay(goal, records, sizes.recount_cost)
         yield _Trial(goal, tuple(wins.tolist()), tuple(costs.tolist()))

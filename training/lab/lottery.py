@@ -12,7 +12,7 @@ import numpy.typing as npt
 from consensus.dataset import DatasetSpec
 from consensus.task import Rung
 from training.lab.columns import Columns
-from training.lab.traces import Goal, Trace
+from training.lab.traces import Goal, Trace, check_traces
 from training.tasks import TaskFile
 
 Random = np.random.Generator
@@ -39,7 +39,7 @@ class Lottery:
     def draw(self, random: Random) -> npt.NDArray[np.float64]:
         """float64[attempts]: cost of one miner's attempts, the last of which wins."""
         failures = int(random.geometric(self.probability)) - 1
-        is_kept = random.random(failures) < (self.kept - self.probability) / (1 - self.probability)
+        is_kept = random.random(failures) * (1 - self.probability) < self.kept - self.probability
         lost = np.where(is_kept, random.choice(self.lost, failures), self.look)
         return np.append(lost, random.choice(self.won))
 
@@ -48,7 +48,11 @@ GetLottery = Callable[[Rung], Lottery]
 
 
 def build_lotteries(file: TaskFile, traces: Sequence[Trace], dataset: DatasetSpec) -> GetLottery:
-    """The lotteries of a ladder; the pilot's traces are left out, as its measurement does."""
+    """The lotteries of a ladder; the pilot's traces are left out, as its measurement does.
+
+    Raises ValueError for courses of another task, and where a lottery's rung has none.
+    """
+    check_traces(traces, file.network, dataset.n_train)
     recount_cost = (dataset.n_train + dataset.n_eval) * file.network.multiply_accumulates
     measured = dict(zip(file.rungs, file.measurements, strict=True))
     pilot = int(file.measured["pilot_courses"])
@@ -61,6 +65,8 @@ def build_lotteries(file: TaskFile, traces: Sequence[Trace], dataset: DatasetSpe
             for trace in traces
             if (trace.frozen, trace.samples) == (rung.frozen, plan.samples) and trace.seed >= pilot
         ]
+        if not mine:
+            raise ValueError(f"no course of {plan.samples} samples at {rung.frozen} per 10,000 was measured")
         records = [allowance * dataset.n_train for allowance in plan.allowances]
         kept = [trace for trace in mine if trace.shown[0] >= records[0]]
         goal = Goal(rung.min_train_correct, rung.min_eval_correct)

@@ -27,26 +27,12 @@ def compute_interval(successes: int, attempts: int, confidence: float = CONFIDEN
 
 def compute_at_most(successes: int, attempts: int, probability: float) -> float:
     """Probability of at most that many successes."""
-    return min(1.0, float(_compute_binomial(attempts, probability)[: successes + 1].sum()))
+    return min(1.0, float(compute_binomial(attempts, probability)[: successes + 1].sum()))
 
 
 def do_overlap(first: tuple[float, float], second: tuple[float, float]) -> bool:
     """Whether two intervals have a point in common."""
     return first[0] <= second[1] and second[0] <= first[1]
-
-
-def compute_false_alarm(probability: float, stored: int, fresh: int) -> float:
-    """How often two samples of one probability have intervals that do not overlap."""
-    fresh_shares = _compute_binomial(fresh, probability)
-    fresh_intervals = [compute_interval(successes, fresh) for successes in range(fresh + 1)]
-    total = 0.0
-    for successes, share in enumerate(_compute_binomial(stored, probability)):
-        # Rarer than this, a sample cannot change the answer; its interval would only take time.
-        if share > 1e-9:
-            interval = compute_interval(successes, stored)
-            apart = [not do_overlap(interval, other) for other in fresh_intervals]
-            total += float(share * fresh_shares[apart].sum())
-    return total
 
 
 def compute_variation(costs: Sequence[float], wins: Sequence[bool], probability: float) -> float:
@@ -89,7 +75,7 @@ def compute_tail(target: int, mean: float, deviation: float) -> float:
     return 1 - NormalDist(mean, deviation).cdf(target)
 
 
-def _compute_binomial(attempts: int, probability: float) -> npt.NDArray[np.float64]:
+def compute_binomial(attempts: int, probability: float) -> npt.NDArray[np.float64]:
     """float64[attempts + 1]: probability of each number of successes."""
     successes = np.arange(attempts + 1)
     if probability <= 0 or probability >= 1:

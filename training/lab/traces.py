@@ -22,6 +22,7 @@ from training.course import Checkpoint, Course
 from training.data import Records, TrainingData
 from training.evaluator import ComputeLogits, count_right
 from training.lockstep import Lockstep
+from training.probe import compute_cost
 from training.rate import pick_practice_header
 from training.recipe import Plan, Recipe
 
@@ -143,6 +144,14 @@ def read_traces(path: Path) -> list[Trace]:
         return []
     lines = path.read_text("utf-8").splitlines(keepends=True)
     return [_decode_trace(line) for line in lines if line.endswith("\n")]
+
+
+def check_traces(traces: Iterable[Trace], network: NetworkSpec, n_train: int) -> None:
+    """Raises ValueError for courses of another network or dataset, by what a look cost them."""
+    look = compute_cost(network, n_train)
+    for trace in traces:
+        if trace.multiply_accumulates[0] != look:
+            raise ValueError(f"the course of seed {trace.seed} is of another network or dataset")
 
 
 def write_traces(path: Path, traces: Iterable[Trace]) -> None:

@@ -50,7 +50,7 @@ class TaskFile:
     recipe: Recipe
     rungs: tuple[Rung, ...]
     measurements: tuple[Measurement, ...]
-    """One for each rung; none while the ladder is provisional."""
+    """One for each rung."""
     measured: dict[str, Any]
     """Machine, versions, date and command of the calibration."""
 
@@ -94,6 +94,6 @@ def decode_task_file(data: dict[str, Any]) -> TaskFile:
         NetworkSpec(**data["network"]),
         Recipe(plans=plans, polish=polish, betas=betas, **recipe),
         tuple(Rung(**rung["rung"]) for rung in data["ladder"]),
-        tuple(Measurement(**rung["measurement"]) for rung in data["ladder"] if "measurement" in rung),
+        tuple(Measurement(**rung["measurement"]) for rung in data["ladder"]),
         data["measured"],
     )

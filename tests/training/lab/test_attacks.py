@@ -315,14 +315,21 @@ def test_regression_recovers_a_line() -> None:
 
 
 def test_command_measures_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data, out = tmp_path / "digits", tmp_path / "out"
+    data, out, nothing = (tmp_path / name for name in ("digits", "out", "nothing"))
     write_dataset_file(data, import_digits())
+    nothing.touch()
     words = ["attacks", "--task", "digits", "--data", str(data), "--out", str(out), "--ground", "9500"]
-    words += ["--courses", "2", "--only", "reference", "no polish", "--calibration", str(tmp_path / "none")]
+    words += ["--courses", "2", "--only", "reference", "no polish", "--calibration", str(nothing)]
     assert main(words) == 0
     assert "| no polish | 2 |" in capsys.readouterr().out
     assert {path.name for path in out.iterdir()} >= {"rows.jsonl", "attacks.csv", "table-9500-10376.md"}
+    assert "- *no polish*: neither tunes nor searches" in (out / "table-9500-10376.md").read_text()
     assert main([*words, "--ground", "9123"]) == 1
+    assert main([*words, "--task", "cifar10"]) == 1
+    assert "the images are not those of cifar10" in capsys.readouterr().err
+    nothing.unlink()
+    assert main(words) == 1
+    assert "there is no file" in capsys.readouterr().err
 
 
 def test_command_measures_another_network_beside_the_tasks(

@@ -19,7 +19,8 @@ from training.attempt import TrainingData
 from training.dataset_file import read_dataset_file
 from training.lab import main
 from training.lab.check import check_ladder, choose_rung
-from training.lab.traces import write_traces
+from training.lab.traces import read_traces, write_traces
+from training.probe import compute_cost
 from training.rate import measure_rate
 from training.tasks import decode_task_file, load_recipe, load_task, load_task_file
 
@@ -93,13 +94,39 @@ def test_wrong_words_are_a_usage_error(words: list[str]) -> None:
 
 def test_rows_become_a_task_file(file: Path, tmp_path: Path, digits: Dataset) -> None:
     rows, out, page = (tmp_path / name for name in ("rows.jsonl", "task.json", "task.md"))
-    write_traces(rows, [replace(make_trace(9_500, seed, 1_210, 15), samples=640) for seed in range(400)])
+    look = compute_cost(load_task_file("digits").network, digits.spec.n_train)
+    made_up = [make_trace(9_500, seed, 1_210, 15) for seed in range(400)]
+    traces = [
+        replace(trace, samples=640, multiply_accumulates=(look, *trace.multiply_accumulates[1:]))
+        for trace in made_up
+    ]
+    write_traces(rows, traces)
     words = ["--stretch", "9500:640:300", "--rows", str(rows), "--out", str(out), "--page", str(page)]
     assert main(["calibrate", "--task", "digits", "--data", str(file), *words]) == 0
     task_file = decode_task_file(json.loads(out.read_text()))
     check_task(Task(digits.spec.dataset_id, task_file.network, task_file.rungs), digits.spec)
     assert len(task_file.measurements) == len(task_file.rungs)
     assert page.read_text().count("\n| 95 % |") == 1 + len(task_file.rungs)
+
+
+def test_courses_of_another_network_are_refused(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    write_traces(rows, [make_trace(9_500, 0, 1_210, 15)])
+    words = ["calibrate", "--task", "digits", "--data", str(file), "--rows", str(rows)]
+    assert main([*words, "--stretch", "9500:640:300"]) == 1
+    assert "another network" in capsys.readouterr().err
+    assert len(read_traces(rows)) == 1
+
+
+@pytest.mark.parametrize(
+    "words", [["--threads", "0"], ["--attempts", "x"], ["--device", "cude"], ["--device", "cuda:99"]]
+)
+def test_words_that_name_nothing_are_a_usage_error(words: list[str], file: Path) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["calibrate", "--task", "digits", "--data", str(file), "--check", *words])
+    assert caught.value.code == 2
 
 
 def test_shipped_ladder_is_what_its_rows_say(file: Path, tmp_path: Path) -> None:
@@ -124,7 +151,8 @@ def test_rate_is_measured_on_real_attempts(digits: Dataset, digits_data: Trainin
 
 def test_lab_runs_on_torch_and_numpy_alone(file: Path) -> None:
     """As on a bare machine with a GPU: no package of the node's is there."""
-    blocked = "fastapi", "sqlalchemy", "cryptography", "httpx", "pydantic", "typer", "sklearn", "rich"
+    node = "fastapi", "sqlalchemy", "cryptography", "httpx", "pydantic", "typer", "rich"
+    blocked = (*node, "sklearn", "torchvision", "matplotlib")
     code = (
         f"import sys; [sys.modules.__setitem__(name, None) for name in {blocked!r}];"
         "from training.lab import main;"

@@ -37,6 +37,11 @@ def test_passes_are_those_of_a_plain_simulation(networks: int) -> None:
     assert passes.mean == pytest.approx(np.mean([cost for _, cost in plain]), rel=0.03)
 
 
+def test_a_sure_win_is_drawn_at_once() -> None:
+    sure = Lottery(1.0, 1.0, 1.0, np.array([5.0]), np.array([5.0]))
+    assert sure.draw(np.random.default_rng(4)).tolist() == [5.0]
+
+
 def test_a_block_takes_the_passes_before_it() -> None:
     random = np.random.default_rng(2)
     passes = build_passes(CHANCY, 3, random)

@@ -32,6 +32,14 @@ def test_lottery_costs_the_work_of_its_rung(digits: Dataset) -> None:
         assert drawn == pytest.approx(rung.work, rel=0.1)
 
 
+def test_courses_that_are_not_the_ladders_are_refused(digits: Dataset) -> None:
+    file, traces = load_task_file("digits"), read_traces(ROWS)
+    with pytest.raises(ValueError, match="another network"):
+        build_lotteries(load_task_file("cifar10"), traces, digits.spec)
+    with pytest.raises(ValueError, match="was measured"):
+        build_lotteries(file, traces[:1], digits.spec)(file.rungs[-1])
+
+
 def test_steady_miners_keep_the_interval(digits: Dataset) -> None:
     get_lottery = build_lotteries(load_task_file("digits"), read_traces(ROWS), digits.spec)
     params, random = build_params("digits", digits.spec, POWER), np.random.default_rng(1)

@@ -10,7 +10,9 @@ import pytest
 
 from tests.training.samples import NEVER, make_trace
 from training.lab import ladder as ladder_module
-from training.lab.ladder import MeasuredRung, Sizes, Stretch, build_ladder, choose_allowances, compute_floor
+from training.lab.columns import Columns
+from training.lab.ladder import MeasuredRung, Sizes, Stretch, build_ladder, choose_allowances, find_floor
+from training.lab.traces import Goal
 from training.recipe import Plan
 
 SIZES = Sizes(n_train=1_297, recount_cost=178_000_000)
@@ -85,13 +87,19 @@ def test_plans_begin_where_their_stretch_begins(
 def test_giving_up_saves_work_and_keeps_the_best() -> None:
     allowances = choose_allowances(STRETCHES[1], SIZES)
     assert len(allowances) == 14
-    assert allowances[0] < 1
-    assert list(allowances[1:8]) == sorted(allowances[1:8], reverse=True)
+    columns = Columns(STRETCHES[1].traces)
+    target = sorted(columns.train_correct[:, -1].tolist())[len(columns) * 9 // 10]
+    records = [allowance * SIZES.n_train for allowance in allowances]
+    wins, costs = columns.replay(Goal(target, 0), records, SIZES.recount_cost)
+    never = [0.0, *(1.0 * SIZES.n_train for _ in allowances[1:])]
+    all_wins, all_costs = columns.replay(Goal(target, 0), never, SIZES.recount_cost)
+    assert wins.sum() >= all_wins.sum() / 3
+    assert costs.sum() / wins.sum() < 0.9 * all_costs.sum() / all_wins.sum()
 
 
 def test_floor_is_cleared_by_nineteen_in_twenty() -> None:
     traces = STRETCHES[1].traces
-    floor = compute_floor(traces, 1_200)
+    floor = find_floor(Columns(traces), 1_200)
     assert floor is not None
     met = [t for t in traces if t.train_correct[-1] >= 1_200]
     first = [next(e for n, e in zip(t.train_correct, t.eval_correct, strict=True) if n >= 1_200) for t in met]
@@ -99,7 +107,7 @@ def test_floor_is_cleared_by_nineteen_in_twenty() -> None:
 
 
 def test_floor_is_unknown_where_too_few_meet_the_target() -> None:
-    assert compute_floor(STRETCHES[1].traces, 1_296) is None
+    assert find_floor(Columns(STRETCHES[1].traces), 1_296) is None
 
 
 def test_rejects_a_gap_in_the_ladder() -> None:

@@ -15,17 +15,17 @@ from pathlib import Path
 import torch
 
 from training.data import TrainingData
-from training.dataset_file import read_dataset_file
 from training.evaluator import choose_compute_logits
 from training.lab.attacks.catalogue import BY_NAME, TRAINED
 from training.lab.attacks.frame import Ground
 from training.lab.attacks.lengths import REFERENCE
 from training.lab.attacks.picture import draw
 from training.lab.attacks.rows import Recorder, Recording, append_recordings, read_recordings
-from training.lab.attacks.table import Line, build_lines, render_table, write_csv
+from training.lab.attacks.table import Line, build_lines, render_meanings, render_table, write_csv
 from training.lab.bench_rows import describe_origin
+from training.lab.inputs import parse_count, read_task_dataset
 from training.lab.pool import start_pool
-from training.lab.traces import read_traces
+from training.lab.traces import check_traces, read_traces
 from training.tasks import TASK_NAMES, load_task_file
 
 _QUICK_COURSES = 8
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", choices=TASK_NAMES, required=True)
     parser.add_argument("--data", type=Path, required=True, help="the dataset in one file")
     parser.add_argument("--quick", action="store_true", help="few courses, by the first plan alone")
-    parser.add_argument("--processes", type=int, default=1, help="that measure courses side by side")
+    parser.add_argument("--processes", type=parse_count, default=1, help="that measure courses side by side")
     parser.add_argument("--courses", type=int, default=60, help="of each attack at each share")
     parser.add_argument("--calibration", type=Path, help="courses of the reference that are measured already")
     parser.add_argument(
@@ -58,7 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measures, writes and returns the exit code."""
+    """Measures, writes and returns the exit code. Raises ValueError for words that do not fit."""
+    if options.device != "cpu":
+        raise ValueError("attacks are measured on the CPU, in its own seconds")
+    if options.calibration and not options.calibration.exists():
+        raise ValueError(f"there is no file {options.calibration}")
     grounds = build_grounds(options)
     path = options.out / ("quick.jsonl" if options.quick else "rows.jsonl")
     record_missing(path, list(_order(options, grounds)), options)
@@ -66,6 +70,7 @@ def run(options: argparse.Namespace) -> int:
     is_tasks = not (options.filters or options.hidden or options.records)
     rows = options.calibration or Path(f"docs/lab/{options.task}-rows.jsonl")
     known = read_traces(rows) if is_tasks else []
+    check_traces(known, grounds[0].network, len(grounds[0].data.train))
     lines = [line for ground in grounds for line in build_lines(ground, recordings, known)]
     write(options.out, grounds, lines)
     return 0
@@ -74,7 +79,8 @@ def run(options: argparse.Namespace) -> int:
 def build_grounds(options: argparse.Namespace) -> list[Ground]:
     """One for each plan of the task's ladder that is asked for. Raises ValueError for a share it lacks."""
     file = load_task_file(options.task)
-    data = TrainingData.load(read_dataset_file(options.data), options.device).take(options.records)
+    dataset = read_task_dataset(options.task, options.data)
+    data = TrainingData.load(dataset, options.device).take(options.records)
     network = replace(
         file.network,
         filters=options.filters or file.network.filters,
@@ -137,7 +143,7 @@ def write(out: Path, grounds: Sequence[Ground], lines: Sequence[Line]) -> None:
     write_csv(out / "attacks.csv", lines)
     for ground in grounds:
         mine = [line for line in lines if (line.frozen, line.samples) == (ground.frozen, ground.samples)]
-        table = render_table(mine)
+        table = f"{render_table(mine)}\n{render_meanings(mine)}"
         (out / f"table-{ground.frozen}-{ground.samples}.md").write_text(table, "utf-8")
         print(f"\n{ground.frozen / 100:g} % frozen, {ground.samples:,} samples\n\n{table}")
     if not draw(out / "attacks.png", lines):

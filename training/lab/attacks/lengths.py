@@ -47,9 +47,10 @@ def _scale_course(numerator: int, denominator: int) -> Attack:
     return Attack(f"course x {share}", f"trains {share} times as long in every attempt", build)
 
 
-def _change_polish(name: str, meaning: str, change: dict[str, float]) -> Attack:
+def _scale_polish(name: str, meaning: str, **factors: int) -> Attack:
     def build(ground: Ground, seed: int) -> Course:
-        polish = replace(ground.recipe.polish, **change)  # type: ignore[arg-type]
+        polish = ground.recipe.polish
+        polish = replace(polish, **{name: getattr(polish, name) * by for name, by in factors.items()})
         return AttackCourse(ground, seed, recipe=replace(ground.recipe, polish=polish))
 
     return Attack(name, meaning, build)
@@ -66,13 +67,12 @@ ATTACKS = (
         "goes on with a missed network at 0.3 of the rates, half as long, and polishes it again",
         ContinuedCourse,
     ),
-    _change_polish(
-        "no polish", "neither tunes nor searches the dense layers", {"tune_steps": 0, "sweeps": 0}
-    ),
-    _change_polish("long polish", "searches four times as long", {"sweeps": 16}),
-    _change_polish(
+    _scale_polish("no polish", "neither tunes nor searches the dense layers", tune_steps=0, sweeps=0),
+    _scale_polish("long polish", "searches four times as long", sweeps=4),
+    _scale_polish(
         "clever polish",
         "tunes five times as long and searches four times as wide",
-        {"tune_steps": 100, "proposals": 64},
+        tune_steps=5,
+        proposals=4,
     ),
 )

@@ -121,7 +121,7 @@ def _collect_cases(
     # One half tells what promises, the other what it is worth.
     for grinding in GRINDINGS if len(reference) > 1 else ():
         courses = grind(ground, reference, grinding.look)
-        yield _Case(grinding.name, grinding.meaning, courses, choose_as_reference, 0)
+        yield _Case(grinding.name, grinding.meaning, courses, choose_as_reference, grinding.once)
 
 
 def write_csv(path: Path, lines: Sequence[Line]) -> None:
@@ -160,6 +160,12 @@ def render_table(lines: Sequence[Line]) -> str:
         cells.append(f"{mine[0].once:g} courses" if mine[0].once else "–")
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows) + "\n"
+
+
+def render_meanings(lines: Sequence[Line]) -> str:
+    """Markdown: what each attack does."""
+    meanings = {line.attack: line.meaning for line in lines}
+    return "".join(f"- *{name}*: {meaning}\n" for name, meaning in meanings.items())
 
 
 def render_price(price: Price, ratio: Ratio) -> str:

@@ -18,11 +18,10 @@ from training.lab.attacks.frame import Attack, AttackCourse, Ground, StandInCour
 from training.lab.attacks.transfers import train_teacher
 from training.quantisation import LEVELS, quantise_activations
 from training.recipe import Plan
-from training.twin import Twin
+from training.twin import EPSILON, Twin
 
 _PUBLISHED = 10
 _PUBLISHED_SEED = 2_000_003
-_EPSILON = 1e-5
 _FITTED_RECORDS = 2_048
 """At most, by least squares."""
 _SOFT_SHARE = 0.5
@@ -188,7 +187,7 @@ def _unfold(layer: Layer, activations: Tensor) -> Tensor:
 
 def _normalise(twin: Twin, index: int, sums: Tensor) -> Tensor:
     """float[n·positions, outputs] before the activation, by the twin's running statistics."""
-    scale = twin.gains[index] / (twin.variances[index] + _EPSILON).sqrt()
+    scale = twin.gains[index] / (twin.variances[index] + EPSILON).sqrt()
     normalised: Tensor = (sums - twin.means[index]) * scale + twin.shifts[index]
     return normalised
 

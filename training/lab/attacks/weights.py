@@ -16,7 +16,7 @@ from training.course import Course
 from training.evaluator import compute_features
 from training.lab.attacks.frame import Attack, AttackCourse, Ground, StandInCourse, train_with
 from training.quantisation import LEVELS
-from training.twin import Twin
+from training.twin import MOMENTUM, Twin
 
 IndexArray = npt.NDArray[np.int64]
 
@@ -79,8 +79,8 @@ class HeadCourse(StandInCourse):
         self.twin.train()
         self.twin(self.data.inputs)
         for moment in moments:
-            # One pass from zero leaves a tenth of the statistics there.
-            moment.mul_(10.0)
+            # One pass from zero leaves only this share of the statistics there.
+            moment.div_(MOMENTUM)
         self.multiply_accumulates += 2 * len(self.data.train) * self._spec.multiply_accumulates
         return compute_features(self.twin.export(), self.data.train.pixels)
 

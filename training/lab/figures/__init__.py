@@ -77,8 +77,8 @@ def list_lacking(wanted: list[Run], done: set[Run], teachers: Path) -> list[Run]
 def draw(options: argparse.Namespace) -> None:
     """Tables and, where matplotlib is installed, pictures of all rows."""
     bundles = bundle_rows(read_rows(get_rows_path(options)))
-    paper = options.paper if options.task != "digits" and options.paper.is_dir() else None
-    if options.task != "digits" and paper is None:
+    paper = options.paper if options.task == "cifar10" and options.paper.is_dir() else None
+    if options.task == "cifar10" and paper is None:
         print(f"no curves of the paper in {options.paper}", file=sys.stderr)
     write_summaries(options.out, options.task, bundles, paper)
     try:

@@ -1,4 +1,4 @@
-"""Protocol mode: the chain's own network, rules and recipe, counted exactly on the exported integers."""
+"""Protocol mode: the chain's rules and the default recipe, counted exactly on the exported integers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from training.lab.figures.marks import Mark, put_on_grid
 from training.lab.figures.paper import EVALUATION_BATCH, STATISTICS_RECORDS, State
 from training.optimise import train
 from training.recipe import Recipe
-from training.twin import Twin
-
-_TWIN_MOMENTUM = 0.1
+from training.twin import MOMENTUM, Twin
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,7 @@ class Protocol:
         for inputs in batches:
             twin(inputs)
         for tensor in statistics:
-            tensor.div_(1 - (1 - _TWIN_MOMENTUM) ** len(batches))
+            tensor.div_(1 - (1 - MOMENTUM) ** len(batches))
 
 
 def export_state(twin: Twin) -> State:
