@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import torch
@@ -10,6 +11,10 @@ import torch
 from consensus.dataset import Dataset
 from training.dataset_file import read_dataset_file
 from training.tasks import load_task_file
+
+
+PROCESSES = min(2, os.cpu_count() or 1)
+"""That measure side by side, where nothing else is said."""
 
 
 def read_task_dataset(task: str, path: Path) -> Dataset:

@@ -23,7 +23,7 @@ from training.lab.attacks.picture import draw
 from training.lab.attacks.rows import Recorder, Recording, append_recordings, read_recordings
 from training.lab.attacks.table import Line, build_lines, render_meanings, render_table, write_csv
 from training.lab.bench_rows import describe_origin
-from training.lab.inputs import parse_count, read_task_dataset
+from training.lab.inputs import PROCESSES, parse_count, read_task_dataset
 from training.lab.pool import start_pool
 from training.lab.traces import check_traces, read_traces
 from training.tasks import TASK_NAMES, load_task_file
@@ -39,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", choices=TASK_NAMES, required=True)
     parser.add_argument("--data", type=Path, required=True, help="the dataset in one file")
     parser.add_argument("--quick", action="store_true", help="few courses, by the first plan alone")
-    parser.add_argument("--processes", type=parse_count, default=1, help="that measure courses side by side")
+    parser.add_argument(
+        "--processes", type=parse_count, default=PROCESSES, help="that measure courses side by side"
+    )
     parser.add_argument("--courses", type=int, default=60, help="of each attack at each share")
     parser.add_argument("--calibration", type=Path, help="courses of the reference that are measured already")
     parser.add_argument(

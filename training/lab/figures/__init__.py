@@ -7,7 +7,6 @@ of it, from the rows alone.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from training.lab.figures.runs import (
 )
 from training.lab.figures.tables import bundle_rows, write_summaries
 from training.lab.figures.workers import Result, Settings, get_teacher_path, perform
+from training.lab.inputs import PROCESSES, parse_count
 
 _PAPER = NetworkSpec(c=3, h=32, w=32, classes=10, blocks=4, filters=32, hidden=128)
 _SMALL = NetworkSpec(c=1, h=8, w=8, classes=10, blocks=2, filters=8, hidden=64)
@@ -160,5 +160,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, help="train records, instead of the scale's")
     parser.add_argument("--epochs", type=int, help="of both modes, instead of the scale's")
     parser.add_argument("--shares", type=int, nargs="+", help="per cent, instead of the scale's")
-    parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1), help="side by side")
+    parser.add_argument("--processes", type=parse_count, default=PROCESSES, help="side by side")
     parser.add_argument("--together", type=int, default=3, help="networks of the paper in one pass")
