@@ -12,7 +12,6 @@ from consensus.dataset import Dataset
 from training.dataset_file import read_dataset_file
 from training.tasks import load_task_file
 
-
 PROCESSES = min(2, os.cpu_count() or 1)
 """That measure side by side, where nothing else is said."""
 
