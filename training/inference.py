@@ -89,7 +89,7 @@ class PreparedNetwork:
         for layer in self._convolutions:
             sums = self._convolve(self._pad(activations), layer)
             activations = normalise(pool(sums) if layer.pooled else sums, layer)
-        return activations.permute(0, 3, 1, 2).flatten(1).to(self._product.activations)
+        return activations.to(self._product.activations).permute(0, 3, 1, 2).flatten(1)
 
     def _classify(self, features: Tensor) -> Tensor:
         sums = self._product.multiply(features, self._hidden.matrix)
