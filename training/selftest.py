@@ -1,7 +1,7 @@
 """Worst legal networks with known answers, on which a back-end proves itself exact (protocol §11).
 
-Owns the rows and their answers, by the normative evaluator. Who runs them and what follows a failure is the
-evaluator's.
+Owns the rows and their answers, by the normative evaluator, and the usual network on which exact ones are
+timed. Who runs them and what follows is the evaluator's.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ _DEEP = NetworkSpec(c=1, h=4, w=4, classes=6, blocks=1, filters=128, hidden=16)
 _WIDEST = NetworkSpec(c=1, h=128, w=130, classes=4, blocks=1, filters=4, hidden=8)
 """Its hidden units have 16,640 inputs, as many as §2 allows."""
 _RECORDS = 5
+_USUAL = NetworkSpec(c=3, h=32, w=32, classes=10, blocks=2, filters=32, hidden=128)
+"""The paper's first two blocks, where most of its multiply-accumulates are."""
+_USUAL_RECORDS = 16
 
 DrawWeights = Callable[[Layer, np.random.Generator], npt.NDArray[np.int8]]
 
@@ -94,6 +97,20 @@ def compute_known_answer(case: WorstCase) -> KnownAnswer:
     )
     network = _build_network(case, pixels, random)
     return KnownAnswer(network, pixels, compute_logits(network, pixels))
+
+
+@cache
+def draw_usual_case() -> tuple[IntegerNetwork, npt.NDArray[np.uint8]]:
+    """A network of a usual size and uint8[n, c, h, w] pixels, on which speeds are compared."""
+    random, spec = np.random.default_rng(0), _USUAL
+    network = IntegerNetwork(
+        spec,
+        random.integers(-127, 128, spec.weight_count, dtype=np.int8),
+        tuple(np.full(count, 2**14, np.uint32) for count in spec.normalised_outputs),
+        tuple(np.zeros(count, np.int64) for count in spec.normalised_outputs),
+        np.zeros(spec.classes, np.int32),
+    )
+    return network, random.integers(0, 256, (_USUAL_RECORDS, spec.c, spec.h, spec.w), dtype=np.uint8)
 
 
 def _build_network(
