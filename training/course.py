@@ -183,19 +183,20 @@ class Course:
         polish = self.recipe.polish
         features = self._compute_features()
         yield self._open_head(features), False
-        for _ in tune(self.twin, features, self.data.train.labels, self.recipe):
-            self.multiply_accumulates += 3 * self._dense_cost
+        for records in tune(self.twin, features, self.data.train.labels, self.recipe, self.generator):
+            self.multiply_accumulates += 3 * self._dense_cost * records
             self._poll()
         yield self._open_head(features), polish.sweeps == 0
         for sweep in range(polish.sweeps):
             yield self._sweep(0.5**sweep), sweep + 1 == polish.sweeps
 
     def _compute_features(self) -> Tensor:
-        self.multiply_accumulates += len(self.data.train) * self._spec.multiply_accumulates - self._dense_cost
+        records = len(self.data.train)
+        self.multiply_accumulates += records * (self._spec.multiply_accumulates - self._dense_cost)
         return compute_features(self.twin.export(), self.data.train.pixels)
 
     def _open_head(self, features: Tensor) -> int:
-        self.multiply_accumulates += self._dense_cost
+        self.multiply_accumulates += len(self.data.train) * self._dense_cost
         self._head = Head(self.twin.export(), self.watermark.frozen_mask, features, self.data.train.labels)
         return self._head.train_correct
 
@@ -213,5 +214,5 @@ class Course:
 
     @property
     def _dense_cost(self) -> int:
-        """Multiply-accumulates of the dense layers on the whole train split."""
-        return len(self.data.train) * sum(layer.outputs * layer.inputs for layer in self._spec.layers[-2:])
+        """Multiply-accumulates of the dense layers on one record."""
+        return sum(layer.outputs * layer.inputs for layer in self._spec.layers[-2:])

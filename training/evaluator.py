@@ -42,7 +42,7 @@ _RECORDS_AT_ONCE = {"cpu": 512, "cuda": 16_384}
 
 
 def compute_logits_in_int8(network: IntegerNetwork, pixels: Tensor) -> Tensor:
-    """Logits with every sum in int32: the fastest where a processor has instructions for it, else the slowest."""
+    """Logits with every sum in int32: the fastest where a processor multiplies bytes, else the slowest."""
     return _compute_logits(_get_int8(pixels.device), network, pixels)
 
 

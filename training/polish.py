@@ -1,7 +1,8 @@
 """Polishing a near miss: the convolutions stay, the dense layers are tuned and then searched (protocol §3).
 
-Two stages on cached activations: `tune` follows the gradient, `Head.sweep` tries changes and keeps what
-classifies more records right. Both cost little beside the training before them.
+Two stages on cached activations: `tune` follows the gradient, best that of the count itself, softened;
+`Head.sweep` tries changes and keeps what classifies more records right. Both cost little beside the training
+before them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from consensus.network import MULTIPLIER_LIMIT, OFFSET_BOUND, IntegerNetwork
-from training.optimise import set_rates
+from training.optimise import draw_batches, set_rates
 from training.quantisation import LEVELS
 from training.recipe import Polish, Recipe
 from training.twin import Twin
@@ -27,8 +28,10 @@ _SEARCH_BIAS_BOUND = 2.0**22
 """Logits stay below 2^24 in a hidden layer of up to 780 units, where float32 holds them exactly."""
 
 
-def tune(twin: Twin, features: Tensor, labels: Tensor, recipe: Recipe) -> Iterator[None]:
-    """Trains hidden layer, last layer and bias of a twin on all records at once, and yields after every step.
+def tune(
+    twin: Twin, features: Tensor, labels: Tensor, recipe: Recipe, generator: torch.Generator
+) -> Iterator[int]:
+    """Trains hidden layer, last layer and bias of a twin, and yields after every step the records it took.
 
     `features` are float32[n, flat] integer activations of its convolutions, whose normalisations stay.
     """
@@ -40,15 +43,33 @@ def tune(twin: Twin, features: Tensor, labels: Tensor, recipe: Recipe) -> Iterat
     ]
     optimiser = torch.optim.Adam(groups, lr=0.0, betas=recipe.betas, fused=True)
     inputs = features / LEVELS
+    batches = draw_batches(len(labels), polish.tune_batch, generator)
     twin.eval()
     for step in range(polish.tune_steps):
         set_rates(optimiser, 1 - step / polish.tune_steps)
-        logits = twin.classify(inputs, twin.compute_weights()) * recipe.logit_scale
+        chosen = next(batches).to(labels.device) if polish.tune_batch < len(labels) else slice(None)
+        logits = twin.classify(inputs[chosen], twin.compute_weights())
         optimiser.zero_grad()
-        F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing).backward()  # type: ignore[no-untyped-call]
+        loss = _compute_loss(logits, labels[chosen], recipe, step / polish.tune_steps)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         twin.apply_bounds()
-        yield
+        yield len(logits)
+
+
+def _compute_loss(logits: Tensor, labels: Tensor, recipe: Recipe, progress: float) -> Tensor:
+    """float[] of float[n, classes] logits after this share of the steps."""
+    if recipe.polish.margins is None:
+        return F.cross_entropy(logits * recipe.logit_scale, labels, label_smoothing=recipe.label_smoothing)
+    first, last = recipe.polish.margins
+    return -count_softly(logits, labels, first * (last / first) ** progress) / len(labels)
+
+
+def count_softly(logits: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """float[]: right rows of float[n, classes], those within about the margin of the boundary in part."""
+    own = logits.gather(1, labels[:, None])
+    others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+    return torch.sigmoid((own.squeeze(1) - others) / margin).sum()
 
 
 class Head:

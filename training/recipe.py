@@ -34,11 +34,16 @@ class Polish:
     """What is done to a near miss, the convolutions held fixed (protocol §3)."""
 
     tune_steps: int
-    """Full-batch steps of Adam on the dense layers."""
+    """Steps of Adam on the dense layers."""
+    tune_batch: int
+    """Records of one of these steps; all where there are fewer."""
     tune_rate: float
     """First learning rate of the normalisation and the bias; falls to zero in a line."""
     tune_weight_rate: float
     """The same for the free weights."""
+    margins: tuple[float, float] | None
+    """The margin within which a record counts in part, at the first and at the last of these steps, 1 being
+    the twin's unit: they raise the count itself, softened. None: they follow the loss of the training."""
     sweeps: int
     """Times that the search passes over every hidden unit, bias and free weight of the last layer."""
     proposals: int

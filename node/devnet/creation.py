@@ -30,7 +30,7 @@ from node.devnet.errors import DevnetError
 from node.devnet.files import DevnetFiles
 from node.devnet.plan import DATASET, DevnetPlan, assign_ports, read_plan, write_plan
 from node.devnet.processes import build_environment, guarding
-from training.tasks import TASK_NAMES, load_task
+from training.tasks import TASK_NAMES, load_task, load_task_file
 
 TARGET_INTERVAL_SECONDS = {"digits": 20}
 SLOW_TARGET_INTERVAL_SECONDS = 120
@@ -121,7 +121,8 @@ def create_devnet(
     write_wallets(files, plan.seed, (*FUNDED_NAMES, *plan.miner_names))
     tell(f"measuring how fast {max(1, plan.miners)} miners train together, {MEASURE_SECONDS:g} s")
     rate = measure(plan, files.get_dataset_file(plan.task))
-    difficulty = compute_initial_difficulty(task, rate, get_target_interval(plan.task))
+    most = load_task_file(plan.task).most_counted_work
+    difficulty = compute_initial_difficulty(task, rate, get_target_interval(plan.task), most)
     tell(f"{rate:,.0f} million multiply-accumulates a second: initial difficulty {difficulty:,}")
     spec = ChainSpec.build(build_params(plan, task, difficulty, int(time.time())), dataset)
     write_chain_spec(files.chain, spec)
@@ -167,9 +168,12 @@ def get_target_interval(task: str) -> int:
     return TARGET_INTERVAL_SECONDS.get(task, SLOW_TARGET_INTERVAL_SECONDS)
 
 
-def compute_initial_difficulty(task: Task, rate: float, target_interval: int) -> int:
-    """The work of one target interval at `rate` million multiply-accumulates a second, within the ladder."""
-    return min(max(int(rate * target_interval), task.rungs[0].work), task.rungs[-1].work)
+def compute_initial_difficulty(task: Task, rate: float, target_interval: int, most: int) -> int:
+    """The work of one target interval at `rate` million multiply-accumulates a second, `most` at the most.
+
+    A chain begins on rungs whose price was counted; what a fitted one really costs, its own blocks tell.
+    """
+    return min(max(int(rate * target_interval), task.rungs[0].work), most)
 
 
 def build_params(plan: DevnetPlan, task: Task, difficulty: int, genesis_seconds: int) -> ChainParams:

@@ -40,7 +40,6 @@ from training.lab.traces import (
 from training.recipe import Plan, Recipe
 from training.tasks import TASK_NAMES, decode_task_file, load_task, load_task_file
 
-_PILOT_COURSES = 100
 _CHECK_ATTEMPTS = 100
 
 
@@ -53,7 +52,6 @@ class Order:
     samples: int
     """Of a full attempt."""
     courses: int
-    """Measured, beside those of the pilot."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -81,23 +79,17 @@ def check(options: argparse.Namespace, dataset: Dataset) -> int:
 
 
 def calibrate(options: argparse.Namespace, dataset: Dataset) -> int:
-    """Measures what the rows lack, and writes the task file.
-
-    Raises ValueError for another task's courses, and for a pilot too small: allowances fitted to 30 courses
-    gave up what would have won.
-    """
-    if 0 < options.pilot < _PILOT_COURSES:
-        raise ValueError(f"a pilot has at least {_PILOT_COURSES} courses, or 0: then nothing is given up")
+    """Measures what the rows lack, and writes the task file. Raises ValueError for another task's courses."""
     file = load_task_file(options.task)
     check_traces(read_traces(options.rows), file.network, dataset.spec.n_train)
     courses = [
         (_build_plan(order, file.recipe), order.frozen, seed)
         for order in options.stretch
-        for seed in range(options.pilot + order.courses)
+        for seed in range(order.courses)
     ]
     measure(options, file.network, file.recipe, courses)
     traces = read_traces(options.rows)
-    stretches = [_collect(order, file.recipe, traces, options.pilot) for order in options.stretch]
+    stretches = [_collect(order, file.recipe, traces) for order in options.stretch]
     recounts = (dataset.spec.n_train + dataset.spec.n_eval) * file.network.multiply_accumulates
     plans, ladder = build_ladder(stretches, Sizes(dataset.spec.n_train, recounts))
     recipe = replace(file.recipe, plans=plans)
@@ -148,11 +140,9 @@ def _trace(orders: Sequence[CourseOrder]) -> list[Trace]:
     return _tracer.trace(orders)
 
 
-def _collect(order: Order, recipe: Recipe, traces: Sequence[Trace], pilot_courses: int) -> Stretch:
-    mine = [trace for trace in traces if (trace.frozen, trace.samples) == (order.frozen, order.samples)]
-    pilot = tuple(trace for trace in mine if trace.seed < pilot_courses)
-    rest = tuple(trace for trace in mine if trace.seed >= pilot_courses)
-    return Stretch(order.frozen, _build_plan(order, recipe), pilot, rest)
+def _collect(order: Order, recipe: Recipe, traces: Sequence[Trace]) -> Stretch:
+    mine = tuple(trace for trace in traces if (trace.frozen, trace.samples) == (order.frozen, order.samples))
+    return Stretch(order.frozen, _build_plan(order, recipe), mine)
 
 
 def _build_plan(order: Order, recipe: Recipe) -> Plan:
@@ -175,7 +165,7 @@ def _encode_task(
 def _describe(options: argparse.Namespace) -> dict[str, Any]:
     """Where and how the ladder was measured: floating point differs between processors."""
     stretches = " ".join(f"{order.frozen}:{order.samples}:{order.courses}" for order in options.stretch)
-    words = f"--task {options.task} --stretch {stretches} --pilot {options.pilot} --rows {options.rows}"
+    words = f"--task {options.task} --stretch {stretches} --rows {options.rows}"
     words += " --skip-estimates" if options.skip_estimates else ""
     return {
         "command": f"freezenet lab calibrate {words}",
@@ -185,7 +175,6 @@ def _describe(options: argparse.Namespace) -> dict[str, Any]:
         "threads": options.threads,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "pilot_courses": options.pilot,
     }
 
 
@@ -204,9 +193,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to measure, from the ladder's foot up",
     )
     parser.add_argument("--attempts", type=parse_count, default=_CHECK_ATTEMPTS, help="of --check")
-    parser.add_argument(
-        "--pilot", type=int, default=_PILOT_COURSES, help="courses that choose the allowances, or 0"
-    )
     parser.add_argument(
         "--skip-estimates",
         action="store_true",

@@ -25,11 +25,12 @@ class Columns:
         return len(self.shown)
 
     def replay(
-        self, goal: Goal, allowances: Sequence[float], recount_cost: int
+        self, goal: Goal, allowances: Sequence[float] | npt.NDArray[np.float64], recount_cost: int
     ) -> tuple[npt.NDArray[np.bool_], Integers]:
         """bool[traces] successes and int64[traces] multiply-accumulates of training.attempt on each trace.
 
-        `allowances` are in records; training.course.judge says what each checkpoint leads to.
+        `allowances` are in records, one for each checkpoint or float64[checkpoints, traces];
+        training.course.judge says what each checkpoint leads to.
         """
         count, checkpoints = self.shown.shape
         goes_on, wins = np.ones(count, np.bool_), np.zeros(count, np.bool_)

@@ -12,10 +12,11 @@ from itertools import pairwise, product
 from statistics import fmean
 
 import numpy as np
+import numpy.typing as npt
 
 from consensus.task import MAX_RUNGS, MIN_WORK, Rung
 from training.lab.columns import Columns
-from training.lab.statistics import compute_interval, compute_tail, compute_variation, fit_tail
+from training.lab.statistics import compute_interval, compute_skew, compute_variation, fit_tail
 from training.lab.traces import NOT_COUNTED, Goal, Trace
 from training.recipe import Plan
 from training.tasks import Measurement
@@ -32,6 +33,9 @@ _TAIL_SHARE = 0.25
 """The tail is fitted to targets that at most this share of the courses meets, or 30 where there are few."""
 _LEAST_PROBABILITY = 1e-6
 """Of the last stretch's fitted tail; a stretch below it is left where too few courses meet a target."""
+_FOLDS = 5
+_MIN_PILOT = 100
+"""Allowances fitted to 30 courses gave up what would have won."""
 _STEP = 1.05
 """A rung costs at least this much more than the one below: closer ones could not be told apart."""
 
@@ -43,10 +47,9 @@ class Stretch:
     frozen: int
     plan: Plan
     """Its allowances are chosen here; min_work too."""
-    pilot: tuple[Trace, ...]
-    """They choose the allowances and nothing else: what was fitted to them could not be measured on them."""
     traces: tuple[Trace, ...]
-    """They measure the rungs."""
+    """They choose the allowances and measure the rungs, each fifth of them under allowances that the others
+    chose: what was fitted to a course could not be measured on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,48 +79,47 @@ def build_ladder(
     are left out. Raises ValueError if a rung would cost more than twice the one
     below, or a stretch has none.
     """
-    allowances = [choose_allowances(stretch, sizes) for stretch in stretches]
-    sides = [
-        list(_measure(stretch, chosen, sizes, is_last=stretch is stretches[-1]))
-        for stretch, chosen in zip(stretches, allowances, strict=True)
-    ]
+    sides = [list(_measure(stretch, sizes, is_last=stretch is stretches[-1])) for stretch in stretches]
     plans: list[Plan] = []
     ladder: list[MeasuredRung] = []
     for number, stretch in enumerate(stretches):
         after = sides[number + 1] if number + 1 < len(sides) else []
-        below = ladder[-1].rung.work if ladder else 0
+        below = ladder[-1].rung if ladder else None
         rungs = list(_climb(_leave(sides[number], after), below))
         if not rungs:
             raise ValueError(
                 f"no rung at {stretch.frozen} per 10,000 with {stretch.plan.samples} samples above {below}"
             )
-        plan = replace(stretch.plan, allowances=allowances[number])
-        plans.append(replace(plan, min_work=rungs[0].rung.work if ladder else 0))
+        allowances = _choose_allowances(stretch, stretch.traces, sizes)
+        min_work = rungs[0].rung.work if ladder else 0
+        plans.append(replace(stretch.plan, min_work=min_work, allowances=allowances))
         ladder += rungs
     ladder = ladder[:MAX_RUNGS]
     _check_steps(ladder)
     return tuple(plan for plan in plans if plan.min_work <= ladder[-1].rung.work), tuple(ladder)
 
 
-def choose_allowances(stretch: Stretch, sizes: Sizes) -> tuple[float, ...]:
-    """Allowances, as shares of the train split, that make the pilot's blocks cheapest over some targets.
+def _choose_allowances(stretch: Stretch, traces: Sequence[Trace], sizes: Sizes) -> tuple[float, ...]:
+    """Those that some courses of a stretch choose; the plan's, which never give up, where they are few."""
+    return choose_allowances(traces, sizes) if len(traces) >= _MIN_PILOT else stretch.plan.allowances
+
+
+def choose_allowances(traces: Sequence[Trace], sizes: Sizes) -> tuple[float, ...]:
+    """Allowances, as shares of the train split, that make these courses' blocks cheapest over some targets.
 
     Of the courses that ended best they keep one share at the promise and another at each later checkpoint;
-    the three shares are searched. Without a pilot the plan's stay: it never gives up.
+    the three shares are searched.
     """
-    if not stretch.pilot:
-        return stretch.plan.allowances
-    finals = [trace.train_correct[-1] for trace in stretch.pilot]
+    finals = [trace.train_correct[-1] for trace in traces]
     targets = [int(np.quantile(finals, quantile)) for quantile in _TUNING_QUANTILES]
-
-    pilot = Columns(stretch.pilot)
+    columns = Columns(traces)
 
     def compute_cost(allowances: Sequence[float]) -> float:
         records = [allowance * sizes.n_train for allowance in allowances]
-        return fmean(math.log(_compute_work(pilot, target, records, sizes)) for target in targets)
+        return fmean(math.log(_compute_work(columns, target, records, sizes)) for target in targets)
 
     candidates = [
-        keep_share(stretch.pilot, promising, kept, top, sizes.n_train)
+        keep_share(traces, promising, kept, top, sizes.n_train)
         for promising, kept, top in product(_PROMISING_SHARES, _KEPT_SHARES, _TOP_SHARES)
     ]
     return min(candidates, key=compute_cost)
@@ -144,21 +146,33 @@ def find_floor(columns: Columns, target: int) -> int | None:
     return int(np.quantile(met, _FLOOR_SHARE, method="lower"))
 
 
-def _measure(
-    stretch: Stretch, allowances: Sequence[float], sizes: Sizes, is_last: bool
-) -> Iterator[MeasuredRung]:
+def _choose_crosswise(stretch: Stretch, sizes: Sizes) -> npt.NDArray[np.float64]:
+    """float64[checkpoints, traces]: of each fifth of the traces, in records, what the others choose."""
+    folds = np.array([trace.seed % _FOLDS for trace in stretch.traces])
+    allowances = np.empty((len(stretch.traces[0].shown), len(folds)))
+    for fold in set(folds.tolist()):
+        others = [trace for trace in stretch.traces if trace.seed % _FOLDS != fold]
+        shares = _choose_allowances(stretch, others, sizes)
+        allowances[:, folds == fold] = np.array(shares)[:, None] * sizes.n_train
+    return allowances
+
+
+def _measure(stretch: Stretch, sizes: Sizes, is_last: bool) -> Iterator[MeasuredRung]:
     """Every target that enough courses meet; on the last stretch those of the fitted tail too."""
-    trials = list(_try_targets(stretch, allowances, sizes))
-    count = len(stretch.traces)
+    columns, allowances = Columns(stretch.traces), _choose_crosswise(stretch, sizes)
+    lowest = min(_get_first_count(trace) for trace in stretch.traces)
+    trials = list(_try_targets(columns, lowest, allowances, sizes))
+    count = len(columns)
     # What gives up at the promise has no tail; the others' is fitted.
-    kept = sum(trace.shown[0] >= allowances[0] * sizes.n_train for trace in stretch.traces)
-    tail = fit_tail(list(_choose_points(trials, kept)), kept) if is_last else None
+    kept = int((columns.shown[:, 0] >= allowances[0]).sum())
+    skew = compute_skew(columns.train_correct[:, -1].tolist())
+    tail = fit_tail(list(_choose_points(trials, kept)), kept, skew) if is_last else None
     for trial in trials:
         probability, is_fitted = trial.successes / count, trial.successes < _MIN_SUCCESSES
         if is_fitted and tail is None:
             return
         if is_fitted and tail is not None:
-            probability = kept / count * compute_tail(trial.goal.train, *tail)
+            probability = kept / count * tail.compute_chance(trial.goal.train)
             if probability < _LEAST_PROBABILITY:
                 return
         measurement = _describe_trial(trial, probability, is_fitted)
@@ -175,12 +189,15 @@ def _leave(rungs: Sequence[MeasuredRung], after: Sequence[MeasuredRung]) -> Iter
         yield step
 
 
-def _climb(rungs: Iterable[MeasuredRung], below: int) -> Iterator[MeasuredRung]:
-    """Those that cost enough more than the one below, the first of them than the work `below`."""
+def _climb(rungs: Iterable[MeasuredRung], below: Rung | None) -> Iterator[MeasuredRung]:
+    """Those that cost enough more than the one below and, at its share, ask for more than it does."""
     for step in rungs:
-        if step.rung.work >= max(MIN_WORK, math.ceil(below * _STEP)):
+        rung = step.rung
+        if below and rung.frozen == below.frozen and rung.min_train_correct <= below.min_train_correct:
+            continue
+        if rung.work >= max(MIN_WORK, math.ceil(below.work * _STEP) if below else 0):
             yield step
-            below = step.rung.work
+            below = rung
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,16 +214,16 @@ class _Trial:
         return sum(self.wins)
 
 
-def _try_targets(stretch: Stretch, allowances: Sequence[float], sizes: Sizes) -> Iterator[_Trial]:
-    """Every target up to 99 % of the train split, with its floor."""
-    records = [allowance * sizes.n_train for allowance in allowances]
-    lowest = min(_get_first_count(trace) for trace in stretch.traces)
-    columns, floor = Columns(stretch.traces), 0
+def _try_targets(
+    columns: Columns, lowest: int, allowances: npt.NDArray[np.float64], sizes: Sizes
+) -> Iterator[_Trial]:
+    """Every target from the lowest to 99 % of the train split, with its floor."""
+    floor = 0
     for target in range(lowest, 99 * sizes.n_train // 100 + 1):
         # Higher up too few courses meet the target to tell their eval share; the last floor known is kept.
         floor = max(floor, find_floor(columns, target) or 0)
         goal = Goal(target, floor)
-        wins, costs = columns.replay(goal, records, sizes.recount_cost)
+        wins, costs = columns.replay(goal, allowances, sizes.recount_cost)
         yield _Trial(goal, tuple(wins.tolist()), tuple(costs.tolist()))
 
 

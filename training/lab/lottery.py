@@ -48,23 +48,18 @@ GetLottery = Callable[[Rung], Lottery]
 
 
 def build_lotteries(file: TaskFile, traces: Sequence[Trace], dataset: DatasetSpec) -> GetLottery:
-    """The lotteries of a ladder; the pilot's traces are left out, as its measurement does.
+    """The lotteries of a ladder.
 
     Raises ValueError for courses of another task, and where a lottery's rung has none.
     """
     check_traces(traces, file.network, dataset.n_train)
     recount_cost = (dataset.n_train + dataset.n_eval) * file.network.multiply_accumulates
     measured = dict(zip(file.rungs, file.measurements, strict=True))
-    pilot = int(file.measured["pilot_courses"])
 
     @cache
     def get_lottery(rung: Rung) -> Lottery:
         plan = file.recipe.get_plan(rung)
-        mine = [
-            trace
-            for trace in traces
-            if (trace.frozen, trace.samples) == (rung.frozen, plan.samples) and trace.seed >= pilot
-        ]
+        mine = [trace for trace in traces if (trace.frozen, trace.samples) == (rung.frozen, plan.samples)]
         if not mine:
             raise ValueError(f"no course of {plan.samples} samples at {rung.frozen} per 10,000 was measured")
         records = [allowance * dataset.n_train for allowance in plan.allowances]

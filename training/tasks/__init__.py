@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import takewhile
 from typing import Any
 
 from consensus.dataset import DatasetSpec
@@ -25,7 +26,7 @@ class Measurement:
     """What stands behind one rung."""
 
     attempts: int
-    """Full courses at the rung's share and plan, each under a watermark of its own."""
+    """Courses at the rung's share and plan, each under a watermark of its own."""
     successes: int
     """Those that would have found a block at this rung."""
     probability: float
@@ -53,6 +54,12 @@ class TaskFile:
     """One for each rung."""
     measured: dict[str, Any]
     """Machine, versions, date and command of the calibration."""
+
+    @property
+    def most_counted_work(self) -> int:
+        """Of the last rung below the first whose probability is fitted."""
+        pairs = zip(self.rungs, self.measurements, strict=True)
+        return max(rung.work for rung, _ in takewhile(lambda pair: not pair[1].is_fitted, pairs))
 
 
 def load_task(name: str, dataset: DatasetSpec) -> Task:
@@ -89,10 +96,11 @@ def decode_task_file(data: dict[str, Any]) -> TaskFile:
     """The contents of a task file's JSON."""
     recipe = dict(data["recipe"])
     plans = tuple(Plan(**{**plan, "allowances": tuple(plan["allowances"])}) for plan in recipe.pop("plans"))
-    polish, betas = Polish(**recipe.pop("polish")), tuple(recipe.pop("betas"))
+    polish, betas = recipe.pop("polish"), tuple(recipe.pop("betas"))
+    margins = polish["margins"] and tuple(polish["margins"])
     return TaskFile(
         NetworkSpec(**data["network"]),
-        Recipe(plans=plans, polish=polish, betas=betas, **recipe),
+        Recipe(plans=plans, polish=Polish(**{**polish, "margins": margins}), betas=betas, **recipe),
         tuple(Rung(**rung["rung"]) for rung in data["ladder"]),
         tuple(Measurement(**rung["measurement"]) for rung in data["ladder"]),
         data["measured"],

@@ -22,7 +22,14 @@ DEFAULT_RECIPE = Recipe(
     shift=0.0,
     logit_scale=2.0,
     polish=Polish(
-        tune_steps=20, tune_rate=0.01, tune_weight_rate=0.05, sweeps=_SWEEPS, proposals=16, softness=0.1
+        tune_steps=20,
+        tune_batch=60_000,
+        tune_rate=0.01,
+        tune_weight_rate=0.05,
+        margins=None,
+        sweeps=_SWEEPS,
+        proposals=16,
+        softness=0.1,
     ),
 )
 """Of a network that no task was calibrated for: its attempts never give up."""

@@ -28,6 +28,7 @@ from node.devnet.files import DevnetFiles
 from node.devnet.plan import DevnetPlan, read_plan
 from tests.dataset_server.samples import write_fashion_mnist
 from tests.node.devnet.test_plan import PLAN
+from training.tasks import TASK_NAMES, load_task_file
 
 
 class Bench:
@@ -86,13 +87,21 @@ def test_a_directory_without_parameters_is_new_whatever_lies_in_it(tmp_path: Pat
     assert kept.read_text(encoding="utf-8") == "another chain"
 
 
-def test_the_initial_difficulty_is_an_interval_of_work_within_the_ladder(tmp_path: Path) -> None:
+def test_the_initial_difficulty_is_an_interval_of_work_on_counted_rungs(tmp_path: Path) -> None:
     _, _, spec = create(tmp_path)
     rungs = spec.task.rungs
     between = (rungs[0].work + rungs[-1].work) // 2
-    assert compute_initial_difficulty(spec.task, 0.0, 20) == rungs[0].work
-    assert compute_initial_difficulty(spec.task, 1e15, 20) == rungs[-1].work
-    assert compute_initial_difficulty(spec.task, between / 20, 20) == between
+    assert compute_initial_difficulty(spec.task, 0.0, 20, rungs[-1].work) == rungs[0].work
+    assert compute_initial_difficulty(spec.task, 1e15, 20, rungs[-1].work) == rungs[-1].work
+    assert compute_initial_difficulty(spec.task, between / 20, 20, rungs[-1].work) == between
+    assert compute_initial_difficulty(spec.task, between / 20, 20, rungs[2].work) == rungs[2].work
+
+
+@pytest.mark.parametrize("task", TASK_NAMES)
+def test_the_last_counted_rung_is_below_the_first_fitted(task: str) -> None:
+    file = load_task_file(task)
+    fitted = [measurement.is_fitted for measurement in file.measurements].index(True)
+    assert file.most_counted_work == file.rungs[fitted - 1].work
 
 
 def test_a_new_plan_has_the_defaults() -> None:

@@ -323,7 +323,7 @@ def test_command_measures_and_draws(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(words) == 0
     assert "| no polish | 2 |" in capsys.readouterr().out
     assert {path.name for path in out.iterdir()} >= {"rows.jsonl", "attacks.csv", "table-9500-10376.md"}
-    assert "- *no polish*: neither tunes nor searches" in (out / "table-9500-10376.md").read_text()
+    assert "- *no polish*: leaves the dense layers as they are" in (out / "table-9500-10376.md").read_text()
     assert main([*words, "--ground", "9123"]) == 1
     assert main([*words, "--task", "cifar10"]) == 1
     assert "the images are not those of cifar10" in capsys.readouterr().err

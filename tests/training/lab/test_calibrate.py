@@ -70,21 +70,6 @@ def test_missing_file_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFi
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_refuses_a_pilot_too_small(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["calibrate", "--task", "digits", "--data", str(file), "--stretch", "9500:1280:2"]
-    outputs = [
-        "--rows",
-        str(tmp_path / "rows"),
-        "--out",
-        str(tmp_path / "out"),
-        "--page",
-        str(tmp_path / "page"),
-    ]
-    assert main([*words, *outputs, "--pilot", "99"]) == 1
-    assert "at least 100 courses" in capsys.readouterr().err
-    assert not any(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize("words", [[], ["calibrate"], ["calibrate", "--task", "letters"]])
 def test_wrong_words_are_a_usage_error(words: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -101,7 +86,7 @@ def test_rows_become_a_task_file(file: Path, tmp_path: Path, digits: Dataset) ->
         for trace in made_up
     ]
     write_traces(rows, traces)
-    words = ["--stretch", "9500:640:300", "--rows", str(rows), "--out", str(out), "--page", str(page)]
+    words = ["--stretch", "9500:640:400", "--rows", str(rows), "--out", str(out), "--page", str(page)]
     assert main(["calibrate", "--task", "digits", "--data", str(file), *words]) == 0
     task_file = decode_task_file(json.loads(out.read_text()))
     check_task(Task(digits.spec.dataset_id, task_file.network, task_file.rungs), digits.spec)
@@ -115,7 +100,7 @@ def test_courses_of_another_network_are_refused(
     rows = tmp_path / "rows.jsonl"
     write_traces(rows, [make_trace(9_500, 0, 1_210, 15)])
     words = ["calibrate", "--task", "digits", "--data", str(file), "--rows", str(rows)]
-    assert main([*words, "--stretch", "9500:640:300"]) == 1
+    assert main([*words, "--stretch", "9500:640:400"]) == 1
     assert "another network" in capsys.readouterr().err
     assert len(read_traces(rows)) == 1
 

@@ -7,9 +7,20 @@ from dataclasses import replace
 
 from training.course import Checkpoint, Course
 from training.lab.attacks.frame import Attack, AttackCourse, Ground
+from training.recipe import Polish
 
 _GENTLE = 0.3
 """Of the reference's rates, where a trained network is trained once more."""
+_FORMER_POLISH = Polish(
+    tune_steps=20,
+    tune_batch=60_000,
+    tune_rate=0.01,
+    tune_weight_rate=0.05,
+    margins=None,
+    sweeps=4,
+    proposals=16,
+    softness=0.1,
+)
 
 
 class ContinuedCourse(AttackCourse):
@@ -47,13 +58,17 @@ def _scale_course(numerator: int, denominator: int) -> Attack:
     return Attack(f"course x {share}", f"trains {share} times as long in every attempt", build)
 
 
-def _scale_polish(name: str, meaning: str, **factors: int) -> Attack:
+def _polish(name: str, meaning: str, change: Callable[[Polish], Polish]) -> Attack:
     def build(ground: Ground, seed: int) -> Course:
-        polish = ground.recipe.polish
-        polish = replace(polish, **{name: getattr(polish, name) * by for name, by in factors.items()})
-        return AttackCourse(ground, seed, recipe=replace(ground.recipe, polish=polish))
+        recipe = replace(ground.recipe, polish=change(ground.recipe.polish))
+        return AttackCourse(ground, seed, recipe=recipe)
 
     return Attack(name, meaning, build)
+
+
+def _search(polish: Polish) -> Polish:
+    softness = polish.softness if polish.margins is None else 2 * polish.margins[1]
+    return replace(polish, sweeps=2, proposals=16, softness=softness)
 
 
 REFERENCE = Attack("reference", "the miner that nodes ship", AttackCourse)
@@ -67,12 +82,12 @@ ATTACKS = (
         "goes on with a missed network at 0.3 of the rates, half as long, and polishes it again",
         ContinuedCourse,
     ),
-    _scale_polish("no polish", "neither tunes nor searches the dense layers", tune_steps=0, sweeps=0),
-    _scale_polish("long polish", "searches four times as long", sweeps=4),
-    _scale_polish(
-        "clever polish",
-        "tunes five times as long and searches four times as wide",
-        tune_steps=5,
-        proposals=4,
+    _polish("no polish", "leaves the dense layers as they are", lambda p: replace(p, tune_steps=0, sweeps=0)),
+    _polish("long polish", "tunes four times as long", lambda p: replace(p, tune_steps=4 * p.tune_steps)),
+    _polish("clever polish", "searches the dense layers at random behind the tuning", _search),
+    _polish(
+        "former polish",
+        "tunes by the loss of the training, then searches: what was shipped before",
+        lambda _: _FORMER_POLISH,
     ),
 )

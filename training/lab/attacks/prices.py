@@ -18,9 +18,8 @@ import numpy.typing as npt
 
 from training.lab.attacks.rows import Recording
 from training.lab.columns import Columns
-from training.lab.ladder import Sizes, Stretch, choose_allowances, keep_share
+from training.lab.ladder import Sizes, choose_allowances, keep_share
 from training.lab.traces import Goal, Trace
-from training.recipe import Plan
 
 _REPLICATES = 2_000
 _CONFIDENCE = 0.95
@@ -88,8 +87,7 @@ def choose_goals(reference: Sequence[Recording], probabilities: Sequence[float])
 
 def choose_as_reference(pilot: Sequence[Trace], goal: Goal, sizes: Sizes) -> Sequence[float]:
     """The rule by which ladders are made: one schedule, cheap over many targets."""
-    plan = Plan(0, 0, 0, ())
-    return choose_allowances(Stretch(pilot[0].frozen, plan, tuple(pilot), ()), sizes)
+    return choose_allowances(pilot, sizes)
 
 
 def choose_pickier(pilot: Sequence[Trace], goal: Goal, sizes: Sizes) -> Sequence[float]:
