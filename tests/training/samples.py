@@ -12,6 +12,7 @@ from consensus.watermark import Watermark, derive_watermark
 from training.lab.traces import Trace
 from training.recipe import Plan, Recipe
 from training.tasks import load_recipe
+from training.tasks.default import DEFAULT_RECIPE
 from training.twin import Twin
 
 NETWORK = NetworkSpec(c=1, h=8, w=8, classes=10, blocks=2, filters=8, hidden=64)
@@ -19,8 +20,9 @@ NEVER = (0.0, *(1.0,) * 13)
 
 
 def build_recipe(samples: int, allowances: tuple[float, ...] = NEVER, parts: int = 8) -> Recipe:
-    """The recipe of digits with one plan, at the first header it meets."""
-    return replace(load_recipe("digits"), headers=1, plans=(Plan(0, samples, parts, allowances),))
+    """The recipe of digits with one plan, at the first header it meets, and the default polish."""
+    plans, polish = (Plan(0, samples, parts, allowances),), DEFAULT_RECIPE.polish
+    return replace(load_recipe("digits"), headers=1, plans=plans, polish=polish)
 
 
 def build_task(dataset: DatasetSpec, *rungs: Rung) -> Task:

@@ -146,7 +146,7 @@ def find_floor(columns: Columns, target: int) -> int | None:
     return int(np.quantile(met, _FLOOR_SHARE, method="lower"))
 
 
-def _choose_crosswise(stretch: Stretch, sizes: Sizes) -> npt.NDArray[np.float64]:
+def choose_crosswise(stretch: Stretch, sizes: Sizes) -> npt.NDArray[np.float64]:
     """float64[checkpoints, traces]: of each fifth of the traces, in records, what the others choose."""
     folds = np.array([trace.seed % _FOLDS for trace in stretch.traces])
     allowances = np.empty((len(stretch.traces[0].shown), len(folds)))
@@ -159,7 +159,7 @@ def _choose_crosswise(stretch: Stretch, sizes: Sizes) -> npt.NDArray[np.float64]
 
 def _measure(stretch: Stretch, sizes: Sizes, is_last: bool) -> Iterator[MeasuredRung]:
     """Every target that enough courses meet; on the last stretch those of the fitted tail too."""
-    columns, allowances = Columns(stretch.traces), _choose_crosswise(stretch, sizes)
+    columns, allowances = Columns(stretch.traces), choose_crosswise(stretch, sizes)
     lowest = min(_get_first_count(trace) for trace in stretch.traces)
     trials = list(_try_targets(columns, lowest, allowances, sizes))
     count = len(columns)

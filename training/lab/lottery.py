@@ -12,7 +12,9 @@ import numpy.typing as npt
 from consensus.dataset import DatasetSpec
 from consensus.task import Rung
 from training.lab.columns import Columns
+from training.lab.ladder import Sizes, Stretch, choose_crosswise
 from training.lab.traces import Goal, Trace, check_traces
+from training.recipe import Plan
 from training.tasks import TaskFile
 
 Random = np.random.Generator
@@ -57,20 +59,26 @@ def build_lotteries(file: TaskFile, traces: Sequence[Trace], dataset: DatasetSpe
     measured = dict(zip(file.rungs, file.measurements, strict=True))
 
     @cache
+    def get_columns(frozen: int, plan: Plan) -> tuple[Columns, npt.NDArray[np.float64]]:
+        """The courses at this share and plan, and what the ladder gave each of them up by."""
+        mine = tuple(trace for trace in traces if (trace.frozen, trace.samples) == (frozen, plan.samples))
+        if not mine:
+            raise ValueError(f"no course of {plan.samples} samples at {frozen} per 10,000 was measured")
+        sizes = Sizes(dataset.n_train, recount_cost)
+        return Columns(mine), choose_crosswise(Stretch(frozen, plan, mine), sizes)
+
+    @cache
     def get_lottery(rung: Rung) -> Lottery:
         plan = file.recipe.get_plan(rung)
-        mine = [trace for trace in traces if (trace.frozen, trace.samples) == (rung.frozen, plan.samples)]
-        if not mine:
-            raise ValueError(f"no course of {plan.samples} samples at {rung.frozen} per 10,000 was measured")
-        records = [allowance * dataset.n_train for allowance in plan.allowances]
-        kept = [trace for trace in mine if trace.shown[0] >= records[0]]
+        columns, allowances = get_columns(rung.frozen, plan)
+        is_kept = columns.shown[:, 0] >= allowances[0]
         goal = Goal(rung.min_train_correct, rung.min_eval_correct)
-        wins, costs = Columns(kept).replay(goal, records, recount_cost)
-        won, lost = costs[wins] / 1e6, costs[~wins] / 1e6
+        wins, costs = columns.replay(goal, allowances, recount_cost)
+        won, lost = costs[wins] / 1e6, costs[is_kept & ~wins] / 1e6
         return Lottery(
             measured[rung].probability,
-            len(kept) / len(mine),
-            mine[0].multiply_accumulates[0] / 1e6,
+            float(is_kept.mean()),
+            float(columns.multiply_accumulates[0, 0]) / 1e6,
             lost if lost.size else won,
             won if won.size else lost.max(keepdims=True),
         )
