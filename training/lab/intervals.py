@@ -106,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--power",
         type=float,
         nargs="+",
-        default=[2_000.0, 15_000.0, 100_000.0],
+        default=[2_000.0, 5_500.0, 15_000.0, 100_000.0],
         help="million multiply-accumulates a second of all miners together",
     )
     parser.add_argument("--runs", type=parse_count, default=200, help="of each scenario and power")
