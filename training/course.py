@@ -75,7 +75,7 @@ class Course:
     twin: Twin
     """The network that ends in the block."""
     generator: torch.Generator
-    """Of the first free weights, the order of samples and the search, in turn."""
+    """Of the first free weights, the order of samples and the polish, in turn."""
     samples: int
     """Trained so far."""
     multiply_accumulates: int

@@ -54,7 +54,7 @@ def test_backend_is_exact_on_cuda(compute: ComputeLogits) -> None:
     assert choose_compute_logits("cuda", [compute]) is compute
 
 
-def test_a_fast_backend_is_chosen_here() -> None:
+def test_an_exact_backend_is_found_here() -> None:
     assert choose_compute_logits("cpu") in BACKENDS
 
 

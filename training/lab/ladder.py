@@ -30,11 +30,11 @@ _MIN_FLOOR_ATTEMPTS = 60
 """That met the target, or a third of the courses where those are few."""
 _MIN_SUCCESSES = 15
 _TAIL_SHARE = 0.25
-"""The tail is fitted to targets that at most this share of the courses meets, or 30 where there are few."""
+"""The tail is fitted to targets that at most this share of the courses meets, or more where there are few."""
 _LEAST_PROBABILITY = 1e-6
 """Of the last stretch's fitted tail; a stretch below it is left where too few courses meet a target."""
 _FOLDS = 5
-_MIN_PILOT = 100
+_MIN_CHOOSERS = 100
 """Allowances fitted to 30 courses gave up what would have won."""
 _STEP = 1.05
 """A rung costs at least this much more than the one below: closer ones could not be told apart."""
@@ -50,6 +50,11 @@ class Stretch:
     traces: tuple[Trace, ...]
     """They choose the allowances and measure the rungs, each fifth of them under allowances that the others
     chose: what was fitted to a course could not be measured on it."""
+
+    @property
+    def has_choosers(self) -> bool:
+        """Whether the courses beside each fifth are enough to choose when to give up."""
+        return len(self.traces) * (_FOLDS - 1) // _FOLDS >= _MIN_CHOOSERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +93,18 @@ def build_ladder(
         rungs = list(_climb(_leave(sides[number], after), below))
         if not rungs:
             raise ValueError(
-                f"no rung at {stretch.frozen} per 10,000 with {stretch.plan.samples} samples above {below}"
+                f"no rung at {stretch.frozen} per 10,000 with {stretch.plan.samples} samples above"
+                f" {below.work if below else 0} M"
             )
-        allowances = _choose_allowances(stretch, stretch.traces, sizes)
+        allowances = stretch.plan.allowances
+        if stretch.has_choosers:
+            allowances = choose_allowances(stretch.traces, sizes)
         min_work = rungs[0].rung.work if ladder else 0
         plans.append(replace(stretch.plan, min_work=min_work, allowances=allowances))
         ladder += rungs
     ladder = ladder[:MAX_RUNGS]
     _check_steps(ladder)
     return tuple(plan for plan in plans if plan.min_work <= ladder[-1].rung.work), tuple(ladder)
-
-
-def _choose_allowances(stretch: Stretch, traces: Sequence[Trace], sizes: Sizes) -> tuple[float, ...]:
-    """Those that some courses of a stretch choose; the plan's, which never give up, where they are few."""
-    return choose_allowances(traces, sizes) if len(traces) >= _MIN_PILOT else stretch.plan.allowances
 
 
 def choose_allowances(traces: Sequence[Trace], sizes: Sizes) -> tuple[float, ...]:
@@ -147,12 +150,15 @@ def find_floor(columns: Columns, target: int) -> int | None:
 
 
 def choose_crosswise(stretch: Stretch, sizes: Sizes) -> npt.NDArray[np.float64]:
-    """float64[checkpoints, traces]: of each fifth of the traces, in records, what the others choose."""
+    """float64[checkpoints, traces]: of each fifth of the traces, in records, what the others choose.
+
+    Where these would be few, the plan's allowances.
+    """
     folds = np.array([trace.seed % _FOLDS for trace in stretch.traces])
     allowances = np.empty((len(stretch.traces[0].shown), len(folds)))
     for fold in set(folds.tolist()):
         others = [trace for trace in stretch.traces if trace.seed % _FOLDS != fold]
-        shares = _choose_allowances(stretch, others, sizes)
+        shares = choose_allowances(others, sizes) if stretch.has_choosers else stretch.plan.allowances
         allowances[:, folds == fold] = np.array(shares)[:, None] * sizes.n_train
     return allowances
 
@@ -162,22 +168,42 @@ def _measure(stretch: Stretch, sizes: Sizes, is_last: bool) -> Iterator[Measured
     columns, allowances = Columns(stretch.traces), choose_crosswise(stretch, sizes)
     lowest = min(_get_first_count(trace) for trace in stretch.traces)
     trials = list(_try_targets(columns, lowest, allowances, sizes))
-    count = len(columns)
-    # What gives up at the promise has no tail; the others' is fitted.
-    kept = int((columns.shown[:, 0] >= allowances[0]).sum())
-    skew = compute_skew(columns.train_correct[:, -1].tolist())
-    tail = fit_tail(list(_choose_points(trials, kept)), kept, skew) if is_last else None
+    chances = _Chances(columns.train_correct[:, -1], trials) if is_last else None
     for trial in trials:
-        probability, is_fitted = trial.successes / count, trial.successes < _MIN_SUCCESSES
-        if is_fitted and tail is None:
+        probability, is_fitted = trial.successes / len(columns), trial.successes < _MIN_SUCCESSES
+        if is_fitted and chances is None:
             return
-        if is_fitted and tail is not None:
-            probability = kept / count * tail.compute_chance(trial.goal.train)
+        if is_fitted and chances is not None:
+            probability = chances.compute(trial.goal.train)
             if probability < _LEAST_PROBABILITY:
                 return
         measurement = _describe_trial(trial, probability, is_fitted)
         work = round(measurement.multiply_accumulates / probability)
         yield MeasuredRung(Rung(stretch.frozen, trial.goal.train, trial.goal.eval, work), measurement)
+
+
+class _Chances:
+    """Of an attempt at targets that too few met.
+
+    The tail is that of whole courses' ends. Giving up thins them, the low targets more than the high ones, so
+    that a tail through the successes themselves would be too flat; the share of the winners that is left
+    at the highest targets counted is taken to be left above them too.
+    """
+
+    def __init__(self, ends: npt.NDArray[np.int64], trials: Sequence[_Trial]) -> None:
+        count = len(ends)
+        met = {trial.goal.train: int((ends >= trial.goal.train).sum()) for trial in trials}
+        least = min(_MIN_SUCCESSES, count // 12)
+        most = min(max(_TAIL_SHARE * count, 2 * least), count - 1)
+        points = [(target, number) for target, number in met.items() if least <= number <= most]
+        self._tail = fit_tail(points, count, compute_skew(ends.tolist()))
+        counted = [trial for trial in trials if least <= trial.successes <= 2 * least]
+        left = sum(trial.successes for trial in counted)
+        self._left = min(1.0, left / max(1, sum(met[trial.goal.train] for trial in counted)))
+
+    def compute(self, target: int) -> float:
+        """Probability that an attempt succeeds."""
+        return self._left * self._tail.compute_chance(target)
 
 
 def _leave(rungs: Sequence[MeasuredRung], after: Sequence[MeasuredRung]) -> Iterator[MeasuredRung]:
@@ -225,17 +251,6 @@ def _try_targets(
         goal = Goal(target, floor)
         wins, costs = columns.replay(goal, allowances, sizes.recount_cost)
         yield _Trial(goal, tuple(wins.tolist()), tuple(costs.tolist()))
-
-
-def _choose_points(trials: Sequence[_Trial], count: int) -> Iterator[tuple[int, int]]:
-    """(target, successes) that the tail is fitted to: few, but enough to be counted, or a twelfth of few."""
-    for trial in trials:
-        if (
-            min(_MIN_SUCCESSES, count // 12)
-            <= trial.successes
-            <= min(max(_TAIL_SHARE * count, 2 * _MIN_SUCCESSES), count - 1)
-        ):
-            yield trial.goal.train, trial.successes
 
 
 def _describe_trial(trial: _Trial, probability: float, is_fitted: bool) -> Measurement:

@@ -57,7 +57,7 @@ def compute_variation(costs: Sequence[float], wins: Sequence[bool], probability:
 class Tail:
     """The distribution that a tail was fitted to: Pearson's third type, a gamma one shifted or mirrored.
 
-    Its quantiles are those of the normal one by Wilson and Hilferty's formula, and its own at a skew of 0.
+    Its quantiles are those of the normal one, bent by Wilson and Hilferty's formula.
     """
 
     mean: float

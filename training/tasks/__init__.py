@@ -57,9 +57,10 @@ class TaskFile:
 
     @property
     def most_counted_work(self) -> int:
-        """Of the last rung below the first whose probability is fitted."""
+        """Of the last rung below the first whose probability is fitted, or of the first rung."""
         pairs = zip(self.rungs, self.measurements, strict=True)
-        return max(rung.work for rung, _ in takewhile(lambda pair: not pair[1].is_fitted, pairs))
+        counted = takewhile(lambda pair: not pair[1].is_fitted, pairs)
+        return max((rung.work for rung, _ in counted), default=self.rungs[0].work)
 
 
 def load_task(name: str, dataset: DatasetSpec) -> Task:

@@ -103,7 +103,7 @@ def test_giving_up_saves_work_and_keeps_the_best() -> None:
 
 
 def test_nothing_is_given_up_where_few_courses_would_choose() -> None:
-    few = _make_stretch(9_900, 1_210, 15, courses=99)
+    few = _make_stretch(9_900, 1_210, 15, courses=124)
     plans, ladder = build_ladder([few], SIZES)
     assert plans[0].allowances == NEVER
     finals = [trace.train_correct[-1] for trace in few.traces]

@@ -8,19 +8,10 @@ from dataclasses import replace
 from training.course import Checkpoint, Course
 from training.lab.attacks.frame import Attack, AttackCourse, Ground
 from training.recipe import Polish
+from training.tasks.default import DEFAULT_RECIPE
 
 _GENTLE = 0.3
 """Of the reference's rates, where a trained network is trained once more."""
-_FORMER_POLISH = Polish(
-    tune_steps=20,
-    tune_batch=60_000,
-    tune_rate=0.01,
-    tune_weight_rate=0.05,
-    margins=None,
-    sweeps=4,
-    proposals=16,
-    softness=0.1,
-)
 
 
 class ContinuedCourse(AttackCourse):
@@ -67,6 +58,7 @@ def _polish(name: str, meaning: str, change: Callable[[Polish], Polish]) -> Atta
 
 
 def _search(polish: Polish) -> Polish:
+    # Near the margin at which the tuning ends, a little wider: what it left lies about there.
     softness = polish.softness if polish.margins is None else 2 * polish.margins[1]
     return replace(polish, sweeps=2, proposals=16, softness=softness)
 
@@ -84,10 +76,14 @@ ATTACKS = (
     ),
     _polish("no polish", "leaves the dense layers as they are", lambda p: replace(p, tune_steps=0, sweeps=0)),
     _polish("long polish", "tunes four times as long", lambda p: replace(p, tune_steps=4 * p.tune_steps)),
-    _polish("clever polish", "searches the dense layers at random behind the tuning", _search),
+    _polish(
+        "clever polish",
+        "searches the dense layers at random behind the tuning, twice, 16 proposals each",
+        _search,
+    ),
     _polish(
         "former polish",
-        "tunes by the loss of the training, then searches: what was shipped before",
-        lambda _: _FORMER_POLISH,
+        "tunes by the loss of the training, then searches, as a network without a task does",
+        lambda _: DEFAULT_RECIPE.polish,
     ),
 )
