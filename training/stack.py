@@ -16,6 +16,25 @@ from torch import Tensor, nn
 from training.quantisation import place_weights
 from training.twin import EPSILON, Twin, TwinBase
 
+_GROUP_INPUTS = 8
+"""Channels that a group of a convolution has at least, if there are twins enough: a vector of float32."""
+
+
+def convolve(activations: Tensor, weights: Tensor, count: int) -> Tensor:
+    """float[n, count·outputs, h, w] sums of `count` twins' own channels.
+
+    Of float[n, count·inputs, h, w] and float[count·outputs, inputs, 3, 3]. Twins of few channels share a
+    group: the products between them are with zeros, and still cost less than groups of four channels do.
+    """
+    inputs, merged = weights.shape[1], 1
+    while merged * inputs < _GROUP_INPUTS and count % (2 * merged) == 0:
+        merged *= 2
+    if merged > 1:
+        own = torch.eye(merged, dtype=weights.dtype, device=weights.device)
+        parts = weights.view(-1, merged, len(weights) // count, 1, inputs, 3, 3)
+        weights = (parts * own.view(merged, 1, merged, 1, 1, 1)).reshape(len(weights), -1, 3, 3)
+    return F.conv2d(activations, weights, padding=1, groups=count // merged)
+
 
 class TwinStack(TwinBase):
     """`twins` as one network, begun with their values; from then on what they hold are views of its own."""
@@ -51,12 +70,12 @@ class TwinStack(TwinBase):
     def forward(self, activations: Tensor) -> Tensor:
         """float[K, n, classes] logits of float[K, n, c, h, w] activations, K times n records."""
         count, records, channels, height, width = activations.shape
-        # Channels last, and every twin's records on channels of its own.
+        # Every twin's records on channels of its own, and these last in memory.
         rows = activations.permute(1, 3, 4, 0, 2).reshape(records, height, width, count * channels)
         *convolutions, hidden, last = self._split(self.compute_weights())
-        activations = rows.permute(0, 3, 1, 2)
+        activations = rows.contiguous().permute(0, 3, 1, 2)
         for index, weights in enumerate(convolutions):
-            sums = F.conv2d(activations, weights, padding=1, groups=count)
+            sums = convolve(activations, weights, count)
             activations = self._normalise(index, sums, self.spec.layers[index].pooled)
         features = self._part(activations)
         sums = torch.bmm(features, hidden.transpose(1, 2))
@@ -71,7 +90,11 @@ class TwinStack(TwinBase):
         Normalised by these records; keeps no statistics.
         """
         for index, weights in enumerate(self._split(self.compute_weights())[:-2]):
-            sums = F.conv2d(activations, weights, padding=1, groups=len(self) if index else 1)
+            sums = (
+                convolve(activations, weights, len(self))
+                if index
+                else F.conv2d(activations, weights, padding=1)
+            )
             gain, shift = self.gains[index].view(-1), self.shifts[index].view(-1)
             values = F.batch_norm(sums, None, None, gain, shift, training=True, eps=EPSILON)
             activations = self._pool_and_activate(values, self.spec.layers[index].pooled)

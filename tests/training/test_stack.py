@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tests.training.samples import NETWORK, build_recipe, build_watermark, widen
 from training.data import TrainingData
 from training.optimise import build_optimiser, compute_loss, set_rates
-from training.stack import TwinStack
+from training.stack import TwinStack, convolve
 from training.twin import Twin
 
 RECIPE = build_recipe(640)
@@ -58,6 +59,36 @@ def test_weights_are_the_twins_weights_layer_by_layer() -> None:
         part = weights[COUNT * layer.start : COUNT * layer.stop].view(COUNT, -1)
         for place, twin in enumerate(twins):
             assert torch.equal(part[place], twin.compute_weights()[layer.start : layer.stop])
+
+
+@pytest.mark.parametrize(
+    ("count", "inputs"), [(1, 1), (3, 1), (4, 1), (8, 1), (2, 4), (6, 4), (8, 4), (8, 3), (4, 8)]
+)
+def test_merged_groups_sum_as_own_groups(count: int, inputs: int) -> None:
+    generator = torch.Generator().manual_seed(count + inputs)
+    activations = torch.randn(5, count * inputs, 6, 4, dtype=torch.float64, generator=generator)
+    weights = torch.randn(count * 7, inputs, 3, 3, dtype=torch.float64, generator=generator)
+    results = []
+    for compute in (convolve, lambda a, w, groups: F.conv2d(a, w, padding=1, groups=groups)):
+        leaves = activations.clone().requires_grad_(), weights.clone().requires_grad_()
+        sums = compute(*leaves, count)
+        (sums * sums.detach().sin()).sum().backward()  # type: ignore[no-untyped-call]
+        results.append([sums, *(leaf.grad for leaf in leaves)])
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-9)
+
+
+def test_channels_are_last_in_memory(digits_data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one-channel records too, where a view would do: its convolutions take twice as long."""
+    strides = []
+
+    def note(activations: Tensor, weights: Tensor, count: int) -> Tensor:
+        strides.append(activations.stride(1))
+        return convolve(activations, weights, count)
+
+    monkeypatch.setattr("training.stack.convolve", note)
+    TwinStack(_build_twins())(_draw(digits_data, 1)[0])
+    assert strides == [1] * 4
 
 
 @pytest.mark.parametrize("is_training", [True, False])
