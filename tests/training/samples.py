@@ -9,7 +9,7 @@ from consensus.dataset import DatasetSpec
 from consensus.network import NetworkSpec
 from consensus.task import Rung, Task
 from consensus.watermark import Watermark, derive_watermark
-from training.lab.traces import Trace
+from training.lab.traces import Trace, digest_recipe
 from training.recipe import Plan, Recipe
 from training.tasks import load_recipe
 from training.tasks.default import DEFAULT_RECIPE
@@ -45,6 +45,7 @@ def widen(twin: Twin) -> Twin:
 
 
 ENDS_SKEW = -0.4
+DIGITS_RECIPE = digest_recipe(load_recipe("digits"))
 
 
 def make_trace(frozen: int, seed: int, mean: float, deviation: float) -> Trace:
@@ -57,4 +58,6 @@ def make_trace(frozen: int, seed: int, mean: float, deviation: float) -> Trace:
     shown = [min(value, end) for value in shown]
     right = [round(value * 0.36 + source.gauss(0, 5)) for value in shown]
     spent = [6_879_000_000 * (index + 1) // 14 for index in range(14)]
-    return Trace(frozen, 20_752, seed, tuple(shown), tuple(shown), tuple(right), tuple(spent), 1.0)
+    return Trace(
+        frozen, 20_752, seed, DIGITS_RECIPE, tuple(shown), tuple(shown), tuple(right), tuple(spent), 1.0
+    )

@@ -19,7 +19,9 @@ from training.attempt import AttemptResult, Candidate, MiningAttempt, Progress
 from training.data import TrainingData
 from training.evaluator import ExactWorkVerifier
 from training.rate import build_practice_header
-from training.recipe import Recipe
+from training.recipe import Polish, Recipe
+from training.tasks import load_recipe
+from training.tasks.default import DEFAULT_RECIPE
 
 EASY = Rung(9_500, 1_000, 330, 10_000)
 FAR = Rung(9_900, 1_284, 0, 10_000)
@@ -131,12 +133,21 @@ def test_hopeless_attempt_gives_up_at_its_first_checkpoint(
     assert (result.train_correct > 0) == (samples > 0)
 
 
+@pytest.mark.parametrize(
+    "polish",
+    [
+        DEFAULT_RECIPE.polish,
+        load_recipe("digits").polish,
+        replace(load_recipe("fashion-mnist").polish, tune_steps=5, tune_batch=500),
+    ],
+    ids=["searched", "by margins", "in batches"],
+)
 def test_multiply_accumulates_follow_the_documented_formula(
-    digits: Dataset, digits_data: TrainingData
+    polish: Polish, digits: Dataset, digits_data: TrainingData
 ) -> None:
-    recipe = build_recipe(1_280)
+    recipe = replace(build_recipe(1_280, NEVER[: 10 + polish.sweeps]), polish=polish)
     attempt, _ = _build(digits, digits_data, recipe)
-    polish, forward, dense = recipe.polish, NETWORK.multiply_accumulates, 64 * 64 + 640
+    forward, dense = NETWORK.multiply_accumulates, 64 * 64 + 640
     watermark = attempt.build(HEADER, FAR, 7).course.watermark
     last = NETWORK.layers[-1].start
     free_last = NETWORK.weight_count - last - int((watermark.indices >= last).sum())
@@ -144,7 +155,8 @@ def test_multiply_accumulates_follow_the_documented_formula(
     width = 64 + 1
     expected = 1_297 * (forward - dense + width**2 + 2 * width * 10) + width**3
     expected += 3 * forward * 1_280
-    expected += 1_297 * (forward + dense + 3 * dense * polish.tune_steps + polish.sweeps * sweep)
+    expected += 1_297 * (forward + dense + polish.sweeps * sweep)
+    expected += 3 * dense * polish.tune_steps * min(polish.tune_batch, 1_297)
     assert _run(attempt, FAR).multiply_accumulates == expected
 
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "attacks": "Price attacks on the work against the reference miner.",
     "bench": "Print what the work and its verification cost here, beside the goals.",
     "calibrate": "Measure a task's ladder, or check it.",
+    "blocks": "Mine at one rung as a miner does, and compare the cost with the ladder.",
     "intervals": "Simulate how intervals settle when miners come and go, and what slow ones win.",
 }
 """Name and help of every command; the module has the command's name."""

@@ -21,7 +21,7 @@ from training.dataset_file import read_dataset_file
 from training.lab.bench_rows import Goal, Row
 from training.lab.bench_steps import PAPER, Ground, Plain, Unmarked
 from training.rate import build_practice_header
-from training.tasks import load_recipe, load_task, load_task_file
+from training.tasks import TASK_NAMES, load_recipe, load_task, load_task_file
 from training.twin import Twin
 
 _TURNS = 25
@@ -38,7 +38,9 @@ def measure_training(options: argparse.Namespace) -> Iterator[Row]:
     is_cpu = options.device == "cpu"
     digits = Ground(load_task_file("digits").network, 9_500, 64, options.device)
     yield from _measure_steps("digits' network", digits, 10, None)
-    yield _measure_pass(digits, load_recipe("digits").networks)
+    for name in TASK_NAMES:
+        yield _measure_pass(name, options.device, 5 if name == "digits" else 1)
+
     paper = Ground(PAPER, 7_000, 32 if is_cpu else 1_024, options.device)
     yield from _measure_steps("paper's network", paper, 1 if is_cpu else 20, None if is_cpu else 500_000)
     yield _measure_cold_start(options)
@@ -78,16 +80,19 @@ def _measure_steps(name: str, ground: Ground, count: int, images_goal: float | N
     )
 
 
-def _measure_pass(ground: Ground, networks: int) -> Row:
-    """Images per second of several twins in one pass, and of one alone."""
+def _measure_pass(name: str, device: str, count: int) -> Row:
+    """Images per second of as many twins in one pass as the task's miner trains, and of one alone."""
+    file = load_task_file(name)
+    networks = file.recipe.networks
+    ground = Ground(file.network, file.rungs[-1].frozen, file.recipe.batch, device)
     alone, together = ground.build_step(), ground.build_pass(networks)
     for step in (alone, together):
         ground.measure_seconds(step, 2)
     gains = tuple(
-        networks * ground.measure_seconds(alone, 10) / ground.measure_seconds(together, 5)
+        networks * ground.measure_seconds(alone, 2 * count) / ground.measure_seconds(together, count)
         for _ in range(_TURNS)
     )
-    return Row(f"digits' network: {networks} in one pass / one alone", "x", gains)
+    return Row(f"{name}'s network: {networks} in one pass / one alone", "x", gains)
 
 
 def _measure_cold_start(options: argparse.Namespace) -> Row:

@@ -81,7 +81,7 @@ def check(options: argparse.Namespace, dataset: Dataset) -> int:
 def calibrate(options: argparse.Namespace, dataset: Dataset) -> int:
     """Measures what the rows lack, and writes the task file. Raises ValueError for another task's courses."""
     file = load_task_file(options.task)
-    check_traces(read_traces(options.rows), file.network, dataset.spec.n_train)
+    check_traces(read_traces(options.rows), file.network, dataset.spec.n_train, file.recipe)
     courses = [
         (_build_plan(order, file.recipe), order.frozen, seed)
         for order in options.stretch

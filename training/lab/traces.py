@@ -7,6 +7,7 @@ makes rungs of it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,6 +43,8 @@ class Trace:
     """Of the plan."""
     seed: int
     """Of the practice headers (training.rate) and of the course."""
+    recipe: str
+    """digest_recipe of what it followed."""
     shown: tuple[int, ...]
     """What the checkpoint showed to the miner: an estimate while training, then a count."""
     train_correct: tuple[int, ...]
@@ -104,7 +107,10 @@ class Tracer:
             eval_correct = self._count(course, self.data.eval) if is_counted else NOT_COUNTED
             notes[course].add(course, checkpoint, (train_correct, eval_correct))
         seconds = round((time.perf_counter() - started) / len(orders), 3)
-        return [_close(order, note, seconds) for order, note in zip(orders, notes.values(), strict=True)]
+        digest = digest_recipe(self.recipe)
+        return [
+            _close(order, digest, note, seconds) for order, note in zip(orders, notes.values(), strict=True)
+        ]
 
     def _build(self, order: CourseOrder) -> Course:
         plan, frozen, seed = order
@@ -125,10 +131,10 @@ class Tracer:
         return count_right(self.compute_logits(course.build_network(), records.pixels), records.labels)
 
 
-def _close(order: CourseOrder, notes: Notes, seconds: float) -> Trace:
+def _close(order: CourseOrder, digest: str, notes: Notes, seconds: float) -> Trace:
     plan, frozen, seed = order
     shown, train, right, spent = (tuple(c) for c in (notes.shown, notes.train, notes.eval, notes.spent))
-    return Trace(frozen, plan.samples, seed, shown, train, right, spent, seconds)
+    return Trace(frozen, plan.samples, seed, digest, shown, train, right, spent, seconds)
 
 
 def group_orders(orders: Iterable[CourseOrder], size: int) -> Iterator[tuple[CourseOrder, ...]]:
@@ -146,10 +152,21 @@ def read_traces(path: Path) -> list[Trace]:
     return [_decode_trace(line) for line in lines if line.endswith("\n")]
 
 
-def check_traces(traces: Iterable[Trace], network: NetworkSpec, n_train: int) -> None:
-    """Raises ValueError for courses of another network or dataset, by what a look cost them."""
-    look = compute_cost(network, n_train)
+def digest_recipe(recipe: Recipe) -> str:
+    """8 hex digits of the SHA-256 of what shapes a whole course: not its plans, nor how many share a pass."""
+    values = asdict(recipe)
+    del values["plans"], values["networks"]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def check_traces(traces: Iterable[Trace], network: NetworkSpec, n_train: int, recipe: Recipe) -> None:
+    """Raises ValueError for courses of another recipe, network or dataset, these two by what a look cost."""
+    look, digest = compute_cost(network, n_train), digest_recipe(recipe)
     for trace in traces:
+        if trace.recipe != digest:
+            raise ValueError(
+                f"the course of seed {trace.seed} is of another recipe: {trace.recipe}, not {digest}"
+            )
         if trace.multiply_accumulates[0] != look:
             raise ValueError(f"the course of seed {trace.seed} is of another network or dataset")
 

@@ -19,7 +19,7 @@ from training.attempt import TrainingData
 from training.dataset_file import read_dataset_file
 from training.lab import main
 from training.lab.check import check_ladder, choose_rung
-from training.lab.traces import read_traces, write_traces
+from training.lab.traces import Trace, read_traces, write_traces
 from training.probe import compute_cost
 from training.rate import measure_rate
 from training.tasks import decode_task_file, load_recipe, load_task, load_task_file
@@ -94,14 +94,21 @@ def test_rows_become_a_task_file(file: Path, tmp_path: Path, digits: Dataset) ->
     assert page.read_text().count("\n| 95 % |") == 1 + len(task_file.rungs)
 
 
-def test_courses_of_another_network_are_refused(
-    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("trace", "reason"),
+    [
+        (make_trace(9_500, 0, 1_210, 15), "another network"),
+        (replace(make_trace(9_500, 0, 1_210, 15), recipe="0123abcd"), "another recipe"),
+    ],
+)
+def test_courses_of_another_task_are_refused(
+    trace: Trace, reason: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = tmp_path / "rows.jsonl"
-    write_traces(rows, [make_trace(9_500, 0, 1_210, 15)])
+    write_traces(rows, [trace])
     words = ["calibrate", "--task", "digits", "--data", str(file), "--rows", str(rows)]
     assert main([*words, "--stretch", "9500:640:400"]) == 1
-    assert "another network" in capsys.readouterr().err
+    assert reason in capsys.readouterr().err
     assert len(read_traces(rows)) == 1
 
 

@@ -89,8 +89,8 @@ def test_plans_begin_where_their_stretch_begins(
 
 
 def test_giving_up_saves_work_and_keeps_the_best() -> None:
-    pilot, measured = STRETCHES[1].traces[:100], STRETCHES[1].traces[100:]
-    allowances = choose_allowances(pilot, SIZES)
+    choosing, measured = STRETCHES[1].traces[:100], STRETCHES[1].traces[100:]
+    allowances = choose_allowances(choosing, SIZES)
     assert len(allowances) == 14
     columns = Columns(measured)
     target = sorted(columns.train_correct[:, -1].tolist())[len(columns) * 9 // 10]

@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     is_tasks = not (options.filters or options.hidden or options.records)
     rows = options.calibration or Path(f"docs/lab/{options.task}-rows.jsonl")
     known = read_traces(rows) if is_tasks else []
-    check_traces(known, grounds[0].network, len(grounds[0].data.train))
+    check_traces(known, grounds[0].network, len(grounds[0].data.train), grounds[0].recipe)
     lines = [line for ground in grounds for line in build_lines(ground, recordings, known)]
     write(options.out, grounds, lines)
     return 0

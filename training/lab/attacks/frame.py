@@ -18,6 +18,7 @@ from consensus.network import NetworkSpec
 from consensus.watermark import Watermark, derive_watermark
 from training.course import Course
 from training.data import TrainingData
+from training.lab.traces import digest_recipe
 from training.optimise import build_optimiser, compute_gradients, draw_batches, take_step, train
 from training.rate import pick_practice_header
 from training.recipe import Plan, Recipe
@@ -46,9 +47,9 @@ class Ground:
         return f"{network.blocks} blocks of {network.filters}, hidden {network.hidden}"
 
     @property
-    def key(self) -> tuple[str, int, int, int]:
-        """What a recording names of it: network, train records, share and samples."""
-        return self.title, len(self.data.train), self.frozen, self.samples
+    def key(self) -> tuple[str, int, str, int, int]:
+        """What a recording names of it: network, train records, recipe, share and samples."""
+        return self.title, len(self.data.train), digest_recipe(self.recipe), self.frozen, self.samples
 
     @property
     def frozen_count(self) -> int:

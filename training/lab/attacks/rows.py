@@ -18,7 +18,7 @@ from training.course import Course
 from training.data import TrainingData
 from training.evaluator import ComputeLogits, count_right
 from training.lab.attacks.frame import Attack, Ground, StandInCourse
-from training.lab.traces import NOT_COUNTED, Notes, Trace
+from training.lab.traces import NOT_COUNTED, Notes, Trace, digest_recipe
 from training.lockstep import Lockstep
 
 _COUNTED_FROM = 0.8
@@ -34,6 +34,8 @@ class Recording:
     """Blocks, filters and hidden units, as Ground.title has them."""
     records: int
     """Of the train split."""
+    recipe: str
+    """digest_recipe of the reference's."""
     frozen: int
     """Per 10,000."""
     reference_samples: int
@@ -58,9 +60,9 @@ class Recording:
     date: str
 
     @property
-    def ground(self) -> tuple[str, int, int, int]:
+    def ground(self) -> tuple[str, int, str, int, int]:
         """Ground.key of where it was measured."""
-        return self.network, self.records, self.frozen, self.reference_samples
+        return self.network, self.records, self.recipe, self.frozen, self.reference_samples
 
     def get_trace(self) -> Trace:
         """As calibration sees it, in multiply-accumulates."""
@@ -68,6 +70,7 @@ class Recording:
             self.frozen,
             self.samples,
             self.seed,
+            self.recipe,
             self.shown,
             self.train_correct,
             self.eval_correct,
@@ -130,6 +133,7 @@ class Recorder:
             attack.name,
             ground.title,
             len(ground.data.train),
+            digest_recipe(ground.recipe),
             ground.frozen,
             ground.samples,
             seed,

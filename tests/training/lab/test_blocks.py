@@ -1,0 +1,56 @@
+"""Blocks mined at a rung: counted once, kept, and told beside the rung's work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dataset_server.files import write_dataset_file
+from dataset_server.importers import import_digits
+from training.lab import main
+from training.lab.blocks import MinedBlock, read_blocks, render_blocks
+from training.tasks import load_task_file
+
+BLOCK = MinedBlock("digits", "0123abcd", 9_800, 1_200, 380, 10_000, 0, 5, 40, 12 * 10**9, 1.0, "", "")
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    path = tmp_path_factory.mktemp("blocks") / "digits.dataset"
+    write_dataset_file(path, import_digits())
+    return ["blocks", "--task", "digits", "--data", str(path), "--processes", "1"]
+
+
+def test_blocks_are_mined_once_and_again_the_same(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rung = load_task_file("digits").rungs[0]
+    kept, fresh = tmp_path / "rows.jsonl", tmp_path / "fresh.jsonl"
+    for blocks, mined in ((1, [0]), (2, [1]), (2, [])):
+        assert main([*words, "--work", "1", "--rows", str(kept), "--blocks", str(blocks)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        told = [line.split(":")[0] for line in lines if line.startswith("block ")]
+        assert told == [f"block {number}" for number in mined]
+        assert lines[-1].startswith(f"| digits | {rung.min_train_correct:,} | {rung.work:,} | {blocks} |")
+    assert main([*words, "--work", "1", "--rows", str(fresh), "--blocks", "1"]) == 0
+    first, second = read_blocks(kept)
+    (again,) = read_blocks(fresh)
+    assert replace(again, seconds=0, date="") == replace(first, seconds=0, date="")
+    assert first.networks >= first.passes >= 1
+    assert second.multiply_accumulates != first.multiply_accumulates > 10**8
+
+
+def test_rung_above_the_ladder_is_one_clear_line(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--work", str(10**12)]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_table_has_a_line_for_every_rung() -> None:
+    blocks = [BLOCK, replace(BLOCK, number=1, multiply_accumulates=8 * 10**9), replace(BLOCK, work=20_000)]
+    *_, first, second = render_blocks(blocks).splitlines()
+    assert first == "| digits | 1,200 | 10,000 | 2 | 10,000 ± 2,000 | 1.00 ± 0.20 | 0.28 |"
+    assert second == "| digits | 1,200 | 20,000 | 1 | 12,000 ± 0 | 0.60 ± 0.00 | 0.00 |"
