@@ -182,11 +182,16 @@ class Course:
     def _polish(self) -> Iterator[tuple[int, bool]]:
         polish = self.recipe.polish
         features = self._compute_features()
-        yield self._open_head(features), False
-        for records in tune(self.twin, features, self.data.train.labels, self.recipe, self.generator):
-            self.multiply_accumulates += 3 * self._dense_cost * records
-            self._poll()
-        yield self._open_head(features), polish.sweeps == 0
+        labels, left = self.data.train.labels, len(polish.tune_steps) + polish.sweeps
+        yield self._open_head(features), left == 0
+
+        for steps in polish.tune_steps:
+            for records in tune(self.twin, features, labels, self.recipe, steps, self.generator):
+                self.multiply_accumulates += 3 * self._dense_cost * records
+                self._poll()
+            left -= 1
+            yield self._open_head(features), left == 0
+
         for sweep in range(polish.sweeps):
             yield self._sweep(0.5**sweep), sweep + 1 == polish.sweeps
 

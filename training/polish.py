@@ -29,9 +29,9 @@ _SEARCH_BIAS_BOUND = 2.0**22
 
 
 def tune(
-    twin: Twin, features: Tensor, labels: Tensor, recipe: Recipe, generator: torch.Generator
+    twin: Twin, features: Tensor, labels: Tensor, recipe: Recipe, steps: int, generator: torch.Generator
 ) -> Iterator[int]:
-    """Trains hidden layer, last layer and bias of a twin, and yields after every step the records it took.
+    """One stage: trains a twin's hidden and last layer; yields after every step the records it took.
 
     `features` are float32[n, flat] integer activations of its convolutions, whose normalisations stay.
     """
@@ -45,12 +45,12 @@ def tune(
     inputs = features / LEVELS
     batches = draw_batches(len(labels), polish.tune_batch, generator)
     twin.eval()
-    for step in range(polish.tune_steps):
-        set_rates(optimiser, 1 - step / polish.tune_steps)
+    for step in range(steps):
+        set_rates(optimiser, 1 - step / steps)
         chosen = next(batches).to(labels.device) if polish.tune_batch < len(labels) else slice(None)
         logits = twin.classify(inputs[chosen], twin.compute_weights())
         optimiser.zero_grad()
-        loss = _compute_loss(logits, labels[chosen], recipe, step / polish.tune_steps)
+        loss = _compute_loss(logits, labels[chosen], recipe, step / steps)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         twin.apply_bounds()

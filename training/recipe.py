@@ -24,25 +24,25 @@ class Plan:
     parts: int
     """Equal parts of the training, a checkpoint between each two."""
     allowances: tuple[float, ...]
-    """Shares of the train split, one for each checkpoint (promise, between parts, trained, tuned, after each
-    sweep). The first is the least that must be promised; by the others an attempt may miss the target there.
-    One that shows less gives up."""
+    """Shares of the train split, one for each checkpoint (promise, between parts, trained, after each stage
+    of tuning and each sweep). The first is the least that must be promised; by the others an attempt may
+    miss the target there. One that shows less gives up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Polish:
     """What is done to a near miss, the convolutions held fixed (protocol §3)."""
 
-    tune_steps: int
-    """Steps of Adam on the dense layers."""
+    tune_steps: tuple[int, ...]
+    """Steps of Adam on the dense layers, stage by stage: who misses by little goes on with the next."""
     tune_batch: int
     """Records of one of these steps; all where there are fewer."""
     tune_rate: float
-    """First learning rate of the normalisation and the bias; falls to zero in a line."""
+    """First learning rate of the normalisation and the bias; falls to zero in a line, in every stage."""
     tune_weight_rate: float
     """The same for the free weights."""
     margins: tuple[float, float] | None
-    """The margin within which a record counts in part, at the first and at the last of these steps, 1 being
+    """The margin within which a record counts in part, at the first and at the last step of a stage, 1 being
     the twin's unit: they raise the count itself, softened. None: they follow the loss of the training."""
     sweeps: int
     """Times that the search passes over every hidden unit, bias and free weight of the last layer."""

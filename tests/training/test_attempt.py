@@ -138,14 +138,15 @@ def test_hopeless_attempt_gives_up_at_its_first_checkpoint(
     [
         DEFAULT_RECIPE.polish,
         load_recipe("digits").polish,
-        replace(load_recipe("fashion-mnist").polish, tune_steps=5, tune_batch=500),
+        replace(load_recipe("fashion-mnist").polish, tune_steps=(5, 7), tune_batch=500),
     ],
     ids=["searched", "by margins", "in batches"],
 )
 def test_multiply_accumulates_follow_the_documented_formula(
     polish: Polish, digits: Dataset, digits_data: TrainingData
 ) -> None:
-    recipe = replace(build_recipe(1_280, NEVER[: 10 + polish.sweeps]), polish=polish)
+    allowances = (0.0, *(1.0,) * (8 + len(polish.tune_steps) + polish.sweeps))
+    recipe = replace(build_recipe(1_280, allowances), polish=polish)
     attempt, _ = _build(digits, digits_data, recipe)
     forward, dense = NETWORK.multiply_accumulates, 64 * 64 + 640
     watermark = attempt.build(HEADER, FAR, 7).course.watermark
@@ -155,8 +156,8 @@ def test_multiply_accumulates_follow_the_documented_formula(
     width = 64 + 1
     expected = 1_297 * (forward - dense + width**2 + 2 * width * 10) + width**3
     expected += 3 * forward * 1_280
-    expected += 1_297 * (forward + dense + polish.sweeps * sweep)
-    expected += 3 * dense * polish.tune_steps * min(polish.tune_batch, 1_297)
+    expected += 1_297 * (forward + dense * len(polish.tune_steps) + polish.sweeps * sweep)
+    expected += 3 * dense * sum(polish.tune_steps) * min(polish.tune_batch, 1_297)
     assert _run(attempt, FAR).multiply_accumulates == expected
 
 

@@ -40,7 +40,8 @@ def test_every_rung_is_measured(name: str) -> None:
 def test_every_checkpoint_has_its_allowance(recipe: Recipe) -> None:
     assert recipe.plans[0].min_work == 0
     for plan in recipe.plans:
-        assert len(plan.allowances) == 1 + plan.parts - 1 + 2 + recipe.polish.sweeps
+        stages = len(recipe.polish.tune_steps) + recipe.polish.sweeps
+        assert len(plan.allowances) == 1 + plan.parts + stages
 
 
 def test_plan_follows_the_work() -> None:

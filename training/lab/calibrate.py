@@ -148,7 +148,8 @@ def _collect(order: Order, recipe: Recipe, traces: Sequence[Trace]) -> Stretch:
 def _build_plan(order: Order, recipe: Recipe) -> Plan:
     """A plan that never gives up: courses are measured from end to end."""
     parts = recipe.plans[0].parts
-    return Plan(0, order.samples, parts, (0.0, *(1.0,) * (parts + 1 + recipe.polish.sweeps)))
+    others = parts + len(recipe.polish.tune_steps) + recipe.polish.sweeps
+    return Plan(0, order.samples, parts, (0.0, *(1.0,) * others))
 
 
 def _encode_task(

@@ -97,11 +97,11 @@ def decode_task_file(data: dict[str, Any]) -> TaskFile:
     """The contents of a task file's JSON."""
     recipe = dict(data["recipe"])
     plans = tuple(Plan(**{**plan, "allowances": tuple(plan["allowances"])}) for plan in recipe.pop("plans"))
-    polish, betas = recipe.pop("polish"), tuple(recipe.pop("betas"))
-    margins = polish["margins"] and tuple(polish["margins"])
+    polish, betas = dict(recipe.pop("polish")), tuple(recipe.pop("betas"))
+    polish |= {name: polish[name] and tuple(polish[name]) for name in ("tune_steps", "margins")}
     return TaskFile(
         NetworkSpec(**data["network"]),
-        Recipe(plans=plans, polish=Polish(**{**polish, "margins": margins}), betas=betas, **recipe),
+        Recipe(plans=plans, polish=Polish(**polish), betas=betas, **recipe),
         tuple(Rung(**rung["rung"]) for rung in data["ladder"]),
         tuple(Measurement(**rung["measurement"]) for rung in data["ladder"]),
         data["measured"],

@@ -57,7 +57,7 @@ SIZES = Sizes(1_297, 1_797 * NETWORK.multiply_accumulates)
 @pytest.fixture(scope="module")
 def ground(digits_data: TrainingData) -> Ground:
     recipe = load_recipe("digits")
-    polish = replace(recipe.polish, tune_steps=2, sweeps=1, proposals=2)
+    polish = replace(recipe.polish, tune_steps=(2,), sweeps=1, proposals=2)
     return Ground(NETWORK, digits_data, replace(recipe, polish=polish), 9_000, SAMPLES)
 
 

@@ -57,6 +57,15 @@ def _polish(name: str, meaning: str, change: Callable[[Polish], Polish]) -> Atta
     return Attack(name, meaning, build)
 
 
+def _tune_longer(polish: Polish) -> Polish:
+    *first, last = polish.tune_steps
+    return replace(polish, tune_steps=(*first, 3 * last))
+
+
+def _tune_more(polish: Polish) -> Polish:
+    return replace(polish, tune_steps=(*polish.tune_steps, 1_000))
+
+
 def _search(polish: Polish) -> Polish:
     # Near the margin at which the tuning ends, a little wider: what it left lies about there.
     softness = polish.softness if polish.margins is None else 2 * polish.margins[1]
@@ -74,8 +83,12 @@ ATTACKS = (
         "goes on with a missed network at 0.3 of the rates, half as long, and polishes it again",
         ContinuedCourse,
     ),
-    _polish("no polish", "leaves the dense layers as they are", lambda p: replace(p, tune_steps=0, sweeps=0)),
-    _polish("long polish", "tunes four times as long", lambda p: replace(p, tune_steps=4 * p.tune_steps)),
+    _polish(
+        "no polish", "leaves the dense layers as they are", lambda p: replace(p, tune_steps=(), sweeps=0)
+    ),
+    _polish("one polish", "tunes for one stage alone", lambda p: replace(p, tune_steps=p.tune_steps[:1])),
+    _polish("long polish", "tunes three times as long in the last stage", _tune_longer),
+    _polish("more polish", "goes on with a stage of another thousand steps", _tune_more),
     _polish(
         "clever polish",
         "searches the dense layers at random behind the tuning, twice, 16 proposals each",
