@@ -193,7 +193,8 @@ class Course:
             yield self._open_head(features), left == 0
 
         for sweep in range(polish.sweeps):
-            yield self._sweep(0.5**sweep), sweep + 1 == polish.sweeps
+            left -= 1
+            yield self._sweep(0.5**sweep), left == 0
 
     def _compute_features(self) -> Tensor:
         records = len(self.data.train)

@@ -1,6 +1,6 @@
 """Polishing a near miss: the convolutions stay, the dense layers are tuned and then searched (protocol §3).
 
-Two stages on cached activations: `tune` follows the gradient, best that of the count itself, softened;
+Two ways on cached activations: `tune` follows the gradient, best that of the count itself, softened;
 `Head.sweep` tries changes and keeps what classifies more records right. Both cost little beside the training
 before them.
 """

@@ -1,8 +1,9 @@
 """Twins of one network under several watermarks, trained in one pass.
 
 A small network leaves a processor mostly idle: what it waits for is the next operation, not the last product.
-Here convolutions are grouped, a group for each twin, and everything else has the twins as one more dimension:
-nothing of one reaches another, and every step is what each would do alone, up to the order of sums.
+Here convolutions are grouped, by twin or by a few twins, and everything else has the twins as one more
+dimension: as long as values are finite nothing of one reaches another, and every step is what each would do
+alone, up to the order of sums.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from torch import Tensor, nn
 from training.quantisation import place_weights
 from training.twin import EPSILON, Twin, TwinBase
 
-_GROUP_INPUTS = 8
-"""Channels that a group of a convolution has at least, if there are twins enough: a vector of float32."""
+_LEAST_INPUTS, _MOST_INPUTS = 8, 16
+"""Channels of a merged group: a vector of float32, or two."""
 
 
 def convolve(activations: Tensor, weights: Tensor, count: int) -> Tensor:
@@ -26,14 +27,18 @@ def convolve(activations: Tensor, weights: Tensor, count: int) -> Tensor:
     Of float[n, count·inputs, h, w] and float[count·outputs, inputs, 3, 3]. Twins of few channels share a
     group: the products between them are with zeros, and still cost less than groups of four channels do.
     """
-    inputs, merged = weights.shape[1], 1
-    while merged * inputs < _GROUP_INPUTS and count % (2 * merged) == 0:
-        merged *= 2
+    merged = choose_merged(count, weights.shape[1])
     if merged > 1:
         own = torch.eye(merged, dtype=weights.dtype, device=weights.device)
-        parts = weights.view(-1, merged, len(weights) // count, 1, inputs, 3, 3)
+        parts = weights.view(-1, merged, len(weights) // count, 1, weights.shape[1], 3, 3)
         weights = (parts * own.view(merged, 1, merged, 1, 1, 1)).reshape(len(weights), -1, 3, 3)
     return F.conv2d(activations, weights, padding=1, groups=count // merged)
+
+
+def choose_merged(count: int, inputs: int) -> int:
+    """Twins in a group: a divisor of their number, the first that fills a vector and not more than two."""
+    fitting = [n for n in range(1, count + 1) if count % n == 0 and (n == 1 or n * inputs <= _MOST_INPUTS)]
+    return next((n for n in fitting if n * inputs >= _LEAST_INPUTS), fitting[-1])
 
 
 class TwinStack(TwinBase):

@@ -10,7 +10,7 @@ from torch import Tensor
 from tests.training.samples import NETWORK, build_recipe, build_watermark, widen
 from training.data import TrainingData
 from training.optimise import build_optimiser, compute_loss, set_rates
-from training.stack import TwinStack, convolve
+from training.stack import TwinStack, choose_merged, convolve
 from training.twin import Twin
 
 RECIPE = build_recipe(640)
@@ -62,7 +62,26 @@ def test_weights_are_the_twins_weights_layer_by_layer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "inputs"), [(1, 1), (3, 1), (4, 1), (8, 1), (2, 4), (6, 4), (8, 4), (8, 3), (4, 8)]
+    ("count", "inputs", "merged"),
+    [
+        (1, 1, 1),
+        (3, 1, 3),
+        (8, 1, 8),
+        (16, 1, 8),
+        (3, 4, 3),
+        (6, 4, 2),
+        (8, 4, 2),
+        (7, 4, 1),
+        (8, 8, 1),
+        (2, 64, 1),
+    ],
+)
+def test_groups_fill_a_vector_where_twins_allow(count: int, inputs: int, merged: int) -> None:
+    assert choose_merged(count, inputs) == merged
+
+
+@pytest.mark.parametrize(
+    ("count", "inputs"), [(1, 1), (3, 1), (8, 1), (3, 4), (6, 4), (8, 3), (7, 4), (4, 8)]
 )
 def test_merged_groups_sum_as_own_groups(count: int, inputs: int) -> None:
     generator = torch.Generator().manual_seed(count + inputs)

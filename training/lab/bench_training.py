@@ -92,7 +92,7 @@ def _measure_pass(name: str, device: str, count: int) -> Row:
         networks * ground.measure_seconds(alone, 2 * count) / ground.measure_seconds(together, count)
         for _ in range(_TURNS)
     )
-    return Row(f"{name}'s network: {networks} in one pass / one alone", "x", gains)
+    return Row(f"{name}: {networks} in one pass / one alone", "x", gains)
 
 
 def _measure_cold_start(options: argparse.Namespace) -> Row:

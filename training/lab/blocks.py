@@ -1,13 +1,15 @@
 """Mine blocks at one rung as a miner does, and hold what they cost against the ladder.
 
 A ladder counts or fits how many whole courses meet a target; here attempts give up, share passes and end
-them as those of a node do, until one wins. So a rung that was fitted is tested by what it claims to tell.
+them until one wins, as those of a node do whose passes fit the interval. So a rung that was fitted is tested
+by what it claims to tell.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import random
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -18,15 +20,16 @@ from statistics import mean, stdev
 
 import torch
 
-from consensus.block import Header
-from consensus.task import Rung, Task
+from consensus.task import Rung
 from training.attempt import MiningAttempt
 from training.data import TrainingData
 from training.lab.bench_rows import describe_processor
 from training.lab.inputs import PROCESSES, parse_count, read_task_dataset
+from training.lab.lines import append_lines, read_lines
 from training.lab.pool import start_pool
-from training.lab.traces import digest_recipe
+from training.lab.traces import digest_values
 from training.rate import HEADERS_APART, build_practice_header
+from training.recipe import Recipe
 from training.tasks import TASK_NAMES, load_task, load_task_file
 
 _FIRST_NONCE = 2**40
@@ -40,7 +43,7 @@ class MinedBlock:
 
     task: str
     recipe: str
-    """digest_recipe of what was followed."""
+    """Digest of the whole recipe, plans and networks included."""
     frozen: int
     """Per 10,000."""
     min_train_correct: int
@@ -48,25 +51,22 @@ class MinedBlock:
     work: int
     """Of the rung, in million multiply-accumulates."""
     number: int
-    """Of the block at this rung: the same number, the same nonces."""
+    """Of the block at this rung: the same number, the same headers and seeds."""
     passes: int
     networks: int
     """Trained, most of them to where they were given up."""
     multiply_accumulates: int
     """Of all looks and passes, with the networks that the winner left unused."""
     seconds: float
-    """Of one process."""
+    """Of the clock."""
     machine: str
     date: str
 
     @property
-    def rung(self) -> tuple[str, str, Rung]:
-        """Task, recipe and rung: blocks of one are compared with its work."""
-        return (
-            self.task,
-            self.recipe,
-            Rung(self.frozen, self.min_train_correct, self.min_eval_correct, self.work),
-        )
+    def kind(self) -> tuple[str, str, int, int, int, int]:
+        """Task, recipe and rung: blocks of one kind are compared with its work."""
+        rung = (self.work, self.frozen, self.min_train_correct, self.min_eval_correct)
+        return self.task, self.recipe, *rung
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,27 +88,28 @@ def run(options: argparse.Namespace) -> int:
     rung = next((rung for rung in file.rungs if rung.work >= options.work), None)
     if rung is None:
         raise ValueError(f"the ladder of {options.task} ends below {options.work:,} M")
-    known = {(block.rung, block.number) for block in read_blocks(options.rows)}
-    name = (options.task, digest_recipe(file.recipe), rung)
-    missing = [number for number in range(options.blocks) if (name, number) not in known]
-    pool = start_pool(options.processes, _start_worker, options)
-    with pool, options.rows.open("a", encoding="utf-8") as rows:
-        for block in pool.map(partial(_mine, rung), missing):
-            rows.write(json.dumps(asdict(block)) + "\n")
-            rows.flush()
+    targets = (rung.work, rung.frozen, rung.min_train_correct, rung.min_eval_correct)
+    kind = (options.task, _digest(file.recipe), *targets)
+    known = {block.number for block in read_lines(options.rows, MinedBlock) if block.kind == kind}
+    missing = [number for number in range(options.blocks) if number not in known]
+    with start_pool(options.processes, _start_worker, options) as pool:
+        mined = pool.map(partial(_mine, options.task, rung), missing)
+        for block in append_lines(options.rows, mined, MinedBlock):
             print(f"block {block.number}: {block.multiply_accumulates // 10**6:,} M", flush=True)
-
-    print(render_blocks(read_blocks(options.rows)))
+    print(render_blocks(read_lines(options.rows, MinedBlock)))
     return 0
 
 
 def mine_block(attempt: MiningAttempt, rung: Rung, number: int) -> tuple[int, int, int]:
     """(passes, networks trained, multiply-accumulates) until a witness meets the rung."""
-    header = build_practice_header(_FIRST_NONCE + number * _BLOCKS_APART)
+    first = build_practice_header(_FIRST_NONCE + number * _BLOCKS_APART)
+    seeds = random.Random(number)
     passes = networks = spent = 0
     while True:
-        start = _count_up(header, passes)
-        candidates, looked = attempt.choose(start, rung, start.nonce, attempt.recipe.networks, lambda: False)
+        header = replace(first, nonce=first.nonce + passes * HEADERS_APART)
+        # Not the nonce: a generator of torch looks at the 32 low bits of a seed alone.
+        seed = seeds.getrandbits(32)
+        candidates, looked = attempt.choose(header, rung, seed, attempt.recipe.networks, lambda: False)
         result = attempt.run(candidates, rung, lambda: False, lambda progress: None)
         passes += 1
         networks += len(candidates)
@@ -117,32 +118,25 @@ def mine_block(attempt: MiningAttempt, rung: Rung, number: int) -> tuple[int, in
             return passes, networks, spent
 
 
-def _count_up(header: Header, passes: int) -> Header:
-    return replace(header, nonce=header.nonce + passes * HEADERS_APART)
-
-
 _attempt: MiningAttempt
-_task: str
 """Of a worker process."""
 
 
 def _start_worker(options: argparse.Namespace) -> None:
-    global _attempt, _task
+    global _attempt
     torch.set_num_threads(options.threads)
     dataset = read_task_dataset(options.task, options.data)
-    file = load_task_file(options.task)
-    task: Task = load_task(options.task, dataset.spec)
-    data = TrainingData.load(dataset, options.device)
-    _attempt, _task = MiningAttempt(task, data, file.recipe, options.device), options.task
+    task, recipe = load_task(options.task, dataset.spec), load_task_file(options.task).recipe
+    _attempt = MiningAttempt(task, TrainingData.load(dataset, options.device), recipe, options.device)
 
 
-def _mine(rung: Rung, number: int) -> MinedBlock:
-    started = datetime.now(UTC)
+def _mine(task: str, rung: Rung, number: int) -> MinedBlock:
+    started = time.perf_counter()
     passes, networks, spent = mine_block(_attempt, rung, number)
-    ended = datetime.now(UTC)
+    seconds = round(time.perf_counter() - started, 2)
     return MinedBlock(
-        _task,
-        digest_recipe(_attempt.recipe),
+        task,
+        _digest(_attempt.recipe),
         rung.frozen,
         rung.min_train_correct,
         rung.min_eval_correct,
@@ -151,35 +145,37 @@ def _mine(rung: Rung, number: int) -> MinedBlock:
         passes,
         networks,
         spent,
-        round((ended - started).total_seconds(), 2),
+        seconds,
         describe_processor(),
-        ended.date().isoformat(),
+        datetime.now(UTC).date().isoformat(),
     )
 
 
-def read_blocks(path: Path) -> list[MinedBlock]:
-    """The blocks of a file, none where there is no file."""
-    if not path.exists():
-        return []
-    return [MinedBlock(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
+def _digest(recipe: Recipe) -> str:
+    return digest_values(asdict(recipe))
 
 
 def render_blocks(blocks: Sequence[MinedBlock]) -> str:
     """A Markdown table, a line for every rung: ± is one standard error of the mean."""
     lines = [
-        "| task | train target | rung (M) | blocks | cost of a block (M) | over the rung's | CV of cost |",
-        "|---|---|---|---|---|---|---|",
+        "| task | recipe | frozen | target | rung (M) | blocks | cost of a block (M) | over rung's | CV |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for (task, _, rung), group in groupby(sorted(blocks, key=_get_order), key=lambda block: block.rung):
+    for (task, recipe, work, frozen, target, _), group in groupby(
+        sorted(blocks, key=lambda block: block.kind), key=lambda block: block.kind
+    ):
         costs = [block.multiply_accumulates / 1e6 for block in group]
-        average, spread = mean(costs), stdev(costs) if len(costs) > 1 else 0.0
-        error = spread / len(costs) ** 0.5
-        cells = [task, f"{rung.min_train_correct:,}", f"{rung.work:,}", str(len(costs))]
-        cells += [f"{average:,.0f} ± {error:,.0f}"]
-        cells += [f"{average / rung.work:.2f} ± {error / rung.work:.2f}", f"{spread / average:.2f}"]
-        lines.append(f"| {' | '.join(cells)} |")
+        cells = [task, recipe, f"{frozen / 100:g} %", f"{target:,}", f"{work:,}", str(len(costs))]
+        lines.append(f"| {' | '.join((*cells, *_summarise(costs, work)))} |")
     return "\n".join(lines)
 
 
-def _get_order(block: MinedBlock) -> tuple[str, str, int, int]:
-    return block.task, block.recipe, block.work, block.min_train_correct
+def _summarise(costs: Sequence[float], work: int) -> tuple[str, str, str]:
+    """Mean, its ratio to the rung's work and the coefficient of variation."""
+    average = mean(costs)
+    if len(costs) == 1:
+        return f"{average:,.0f}", f"{average / work:.2f}", "–"
+    spread = stdev(costs)
+    error = spread / len(costs) ** 0.5
+    mean_cost = f"{average:,.0f} ± {error:,.0f}"
+    return mean_cost, f"{average / work:.2f} ± {error / work:.2f}", f"{spread / average:.2f}"

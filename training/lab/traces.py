@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from consensus.block import encode_header
 from consensus.network import NetworkSpec
@@ -22,6 +21,7 @@ from consensus.watermark import derive_watermark
 from training.course import Checkpoint, Course
 from training.data import Records, TrainingData
 from training.evaluator import ComputeLogits, count_right
+from training.lab.lines import append_lines, read_lines
 from training.lockstep import Lockstep
 from training.probe import compute_cost
 from training.rate import pick_practice_header
@@ -145,57 +145,38 @@ def group_orders(orders: Iterable[CourseOrder], size: int) -> Iterator[tuple[Cou
 
 
 def read_traces(path: Path) -> list[Trace]:
-    """The traces of a file of JSON lines, none where there is no file; a line cut by a kill is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text("utf-8").splitlines(keepends=True)
-    return [_decode_trace(line) for line in lines if line.endswith("\n")]
+    """The traces of a file of rows (training.lab.lines)."""
+    return read_lines(path, Trace)
 
 
 def digest_recipe(recipe: Recipe) -> str:
-    """8 hex digits of the SHA-256 of what shapes a whole course: not its plans, nor how many share a pass."""
+    """Of what shapes a whole course: not its plans, which cut it short, nor how many share a pass."""
     values = asdict(recipe)
     del values["plans"], values["networks"]
+    return digest_values(values)
+
+
+def digest_values(values: object) -> str:
+    """8 hex digits of the SHA-256 of the JSON of numbers, by name; 1 and 1.0 differ."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def check_traces(traces: Iterable[Trace], network: NetworkSpec, n_train: int, recipe: Recipe) -> None:
-    """Raises ValueError for courses of another recipe, network or dataset, these two by what a look cost."""
+    """Raises ValueError for courses of another network, dataset (by what a look cost) or recipe."""
     look, digest = compute_cost(network, n_train), digest_recipe(recipe)
     for trace in traces:
+        if trace.multiply_accumulates[0] != look:
+            raise ValueError(f"the course of seed {trace.seed} is of another network or dataset")
         if trace.recipe != digest:
             raise ValueError(
                 f"the course of seed {trace.seed} is of another recipe: {trace.recipe}, not {digest}"
             )
-        if trace.multiply_accumulates[0] != look:
-            raise ValueError(f"the course of seed {trace.seed} is of another network or dataset")
-
-
-def write_traces(path: Path, traces: Iterable[Trace]) -> None:
-    """Replaces the file by these traces, a line each."""
-    path.write_text("".join(_encode_trace(trace) for trace in traces), "utf-8")
 
 
 def extend_traces(
     path: Path, trace_all: Callable[[Sequence[CourseOrder]], Iterable[Trace]], courses: Sequence[CourseOrder]
 ) -> Iterator[Trace]:
     """Adds to the file what it lacks of `courses`, as `trace_all` gives it, and yields each as it is done."""
-    done = read_traces(path)
-    write_traces(path, done)
-    known = {(trace.samples, trace.frozen, trace.seed) for trace in done}
+    known = {(trace.samples, trace.frozen, trace.seed) for trace in read_traces(path)}
     lacking = [order for order in courses if (order[0].samples, *order[1:]) not in known]
-    with path.open("a", encoding="utf-8") as file:
-        for trace in trace_all(lacking):
-            file.write(_encode_trace(trace))
-            file.flush()
-            yield trace
-
-
-def _encode_trace(trace: Trace) -> str:
-    return json.dumps(asdict(trace), separators=(",", ":")) + "\n"
-
-
-def _decode_trace(line: str) -> Trace:
-    values: dict[str, Any] = json.loads(line)
-    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-    return Trace(**{**values, **lists})
+    return append_lines(path, trace_all(lacking), Trace)

@@ -98,7 +98,8 @@ def decode_task_file(data: dict[str, Any]) -> TaskFile:
     recipe = dict(data["recipe"])
     plans = tuple(Plan(**{**plan, "allowances": tuple(plan["allowances"])}) for plan in recipe.pop("plans"))
     polish, betas = dict(recipe.pop("polish")), tuple(recipe.pop("betas"))
-    polish |= {name: polish[name] and tuple(polish[name]) for name in ("tune_steps", "margins")}
+    polish["tune_steps"] = tuple(polish["tune_steps"])
+    polish["margins"] = polish["margins"] and tuple(polish["margins"])
     return TaskFile(
         NetworkSpec(**data["network"]),
         Recipe(plans=plans, polish=Polish(**polish), betas=betas, **recipe),

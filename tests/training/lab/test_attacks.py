@@ -36,7 +36,6 @@ from training.lab.attacks.prices import (
 from training.lab.attacks.rows import (
     Recorder,
     Recording,
-    append_recordings,
     even_out,
     join_calibration,
     read_recordings,
@@ -46,6 +45,7 @@ from training.lab.attacks.teachers import fit_output, match_outputs
 from training.lab.attacks.transfers import RobustTwin
 from training.lab.attacks.weights import NarrowCourse
 from training.lab.ladder import Sizes
+from training.lab.lines import append_lines
 from training.lab.traces import NOT_COUNTED, Goal
 from training.optimise import train
 from training.tasks import load_recipe
@@ -57,7 +57,7 @@ SIZES = Sizes(1_297, 1_797 * NETWORK.multiply_accumulates)
 @pytest.fixture(scope="module")
 def ground(digits_data: TrainingData) -> Ground:
     recipe = load_recipe("digits")
-    polish = replace(recipe.polish, tune_steps=(2,), sweeps=1, proposals=2)
+    polish = replace(recipe.polish, tune_steps=(2, 3), sweeps=1, proposals=2)
     return Ground(NETWORK, digits_data, replace(recipe, polish=polish), 9_000, SAMPLES)
 
 
@@ -230,13 +230,13 @@ def test_recordings_resume_after_a_kill(ground: Ground, recorder: Recorder, tmp_
     def record(*seeds: int) -> Iterator[Recording]:
         return (recording for seed in seeds for recording in recorder.record(REFERENCE, ground, [seed]))
 
-    first, second = append_recordings(path, record(1, 2))
+    first, second = append_lines(path, record(1, 2), Recording)
     assert first.seconds == tuple(sorted(first.seconds))
     assert first.train_correct[-1] == first.shown[-1]
     assert first.samples == SAMPLES
     path.write_bytes(path.read_bytes()[:-20])
     assert read_recordings(path) == [first]
-    again = next(append_recordings(path, record(2)))
+    again = next(append_lines(path, record(2), Recording))
     assert read_recordings(path) == [first, again]
     assert again.train_correct == second.train_correct
 

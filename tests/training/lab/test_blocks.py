@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from consensus.block import Header
+from consensus.task import Rung
 from dataset_server.files import write_dataset_file
 from dataset_server.importers import import_digits
+from training.attempt import Candidate
 from training.lab import main
-from training.lab.blocks import MinedBlock, read_blocks, render_blocks
+from training.lab.blocks import MinedBlock, mine_block, render_blocks
+from training.lab.lines import read_lines
 from training.tasks import load_task_file
 
 BLOCK = MinedBlock("digits", "0123abcd", 9_800, 1_200, 380, 10_000, 0, 5, 40, 12 * 10**9, 1.0, "", "")
@@ -33,10 +38,10 @@ def test_blocks_are_mined_once_and_again_the_same(
         lines = capsys.readouterr().out.splitlines()
         told = [line.split(":")[0] for line in lines if line.startswith("block ")]
         assert told == [f"block {number}" for number in mined]
-        assert lines[-1].startswith(f"| digits | {rung.min_train_correct:,} | {rung.work:,} | {blocks} |")
+        assert f"| {rung.min_train_correct:,} | {rung.work:,} | {blocks} |" in lines[-1]
     assert main([*words, "--work", "1", "--rows", str(fresh), "--blocks", "1"]) == 0
-    first, second = read_blocks(kept)
-    (again,) = read_blocks(fresh)
+    first, second = read_lines(kept, MinedBlock)
+    (again,) = read_lines(fresh, MinedBlock)
     assert replace(again, seconds=0, date="") == replace(first, seconds=0, date="")
     assert first.networks >= first.passes >= 1
     assert second.multiply_accumulates != first.multiply_accumulates > 10**8
@@ -49,8 +54,27 @@ def test_rung_above_the_ladder_is_one_clear_line(
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_no_two_blocks_share_seeds_or_headers() -> None:
+    """A generator of torch looks at the 32 low bits of a seed alone: those must differ."""
+    asked: list[tuple[int, int]] = []
+
+    def choose(header: Header, rung: Rung, seed: int, *others: object) -> tuple[list[Candidate], int]:
+        asked.append((header.nonce, seed))
+        return [], 0
+
+    attempt = Mock(choose=choose)
+    for number in range(3):
+        missed = Mock(multiply_accumulates=1, witness=None)
+        attempt.run.side_effect = [missed, missed, Mock(multiply_accumulates=1)]
+        assert mine_block(attempt, load_task_file("digits").rungs[0], number) == (3, 0, 3)
+    nonces, seeds = zip(*asked, strict=True)
+    assert len(set(nonces)) == len({seed % 2**32 for seed in seeds}) == 9
+
+
 def test_table_has_a_line_for_every_rung() -> None:
-    blocks = [BLOCK, replace(BLOCK, number=1, multiply_accumulates=8 * 10**9), replace(BLOCK, work=20_000)]
-    *_, first, second = render_blocks(blocks).splitlines()
-    assert first == "| digits | 1,200 | 10,000 | 2 | 10,000 ± 2,000 | 1.00 ± 0.20 | 0.28 |"
-    assert second == "| digits | 1,200 | 20,000 | 1 | 12,000 ± 0 | 0.60 ± 0.00 | 0.00 |"
+    cheaper = replace(BLOCK, number=1, multiply_accumulates=8 * 10**9)
+    others = replace(BLOCK, work=20_000), replace(BLOCK, frozen=9_900)
+    *_, first, second, third = render_blocks([BLOCK, *others, cheaper]).splitlines()
+    assert first == "| digits | 0123abcd | 98 % | 1,200 | 10,000 | 2 | 10,000 ± 2,000 | 1.00 ± 0.20 | 0.28 |"
+    assert second == "| digits | 0123abcd | 99 % | 1,200 | 10,000 | 1 | 12,000 | 1.20 | – |"
+    assert third == "| digits | 0123abcd | 98 % | 1,200 | 20,000 | 1 | 12,000 | 0.60 | – |"

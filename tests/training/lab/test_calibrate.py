@@ -19,7 +19,8 @@ from training.attempt import TrainingData
 from training.dataset_file import read_dataset_file
 from training.lab import main
 from training.lab.check import check_ladder, choose_rung
-from training.lab.traces import Trace, read_traces, write_traces
+from training.lab.lines import write_lines
+from training.lab.traces import Trace, read_traces
 from training.probe import compute_cost
 from training.rate import measure_rate
 from training.tasks import decode_task_file, load_recipe, load_task, load_task_file
@@ -85,7 +86,7 @@ def test_rows_become_a_task_file(file: Path, tmp_path: Path, digits: Dataset) ->
         replace(trace, samples=640, multiply_accumulates=(look, *trace.multiply_accumulates[1:]))
         for trace in made_up
     ]
-    write_traces(rows, traces)
+    write_lines(rows, traces)
     words = ["--stretch", "9500:640:400", "--rows", str(rows), "--out", str(out), "--page", str(page)]
     assert main(["calibrate", "--task", "digits", "--data", str(file), *words]) == 0
     task_file = decode_task_file(json.loads(out.read_text()))
@@ -105,7 +106,7 @@ def test_courses_of_another_task_are_refused(
     trace: Trace, reason: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = tmp_path / "rows.jsonl"
-    write_traces(rows, [trace])
+    write_lines(rows, [trace])
     words = ["calibrate", "--task", "digits", "--data", str(file), "--rows", str(rows)]
     assert main([*words, "--stretch", "9500:640:400"]) == 1
     assert reason in capsys.readouterr().err

@@ -120,7 +120,3 @@ def test_courses_in_one_pass_are_courses_under_their_own_seeds(tracer: Tracer) -
         assert (one.seed, one.shown[0]) == (other.seed, other.shown[0])
         assert abs(one.shown[1] - other.shown[1]) <= 45
         assert one.multiply_accumulates == other.multiply_accumulates
-
-
-def test_no_file_holds_no_traces(tmp_path: Path) -> None:
-    assert read_traces(tmp_path / "none.jsonl") == []

@@ -20,10 +20,11 @@ from training.lab.attacks.catalogue import BY_NAME, TRAINED
 from training.lab.attacks.frame import Ground
 from training.lab.attacks.lengths import REFERENCE
 from training.lab.attacks.picture import draw
-from training.lab.attacks.rows import Recorder, Recording, append_recordings, read_recordings
+from training.lab.attacks.rows import Recorder, Recording, read_recordings
 from training.lab.attacks.table import Line, build_lines, render_meanings, render_table, write_csv
 from training.lab.bench_rows import describe_origin
 from training.lab.inputs import PROCESSES, parse_count, read_task_dataset
+from training.lab.lines import append_lines
 from training.lab.pool import start_pool
 from training.lab.traces import check_traces, read_traces
 from training.tasks import TASK_NAMES, load_task_file
@@ -67,12 +68,12 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"there is no file {options.calibration}")
     grounds = build_grounds(options)
     path = options.out / ("quick.jsonl" if options.quick else "rows.jsonl")
-    record_missing(path, list(_order(options, grounds)), options)
-    recordings = read_recordings(path)
     is_tasks = not (options.filters or options.hidden or options.records)
     rows = options.calibration or Path(f"docs/lab/{options.task}-rows.jsonl")
     known = read_traces(rows) if is_tasks else []
     check_traces(known, grounds[0].network, len(grounds[0].data.train), grounds[0].recipe)
+    record_missing(path, list(_order(options, grounds)), options)
+    recordings = read_recordings(path)
     lines = [line for ground in grounds for line in build_lines(ground, recordings, known)]
     write(options.out, grounds, lines)
     return 0
@@ -110,7 +111,7 @@ def record_missing(path: Path, orders: Sequence[Order], options: argparse.Namesp
             missing.append((name, place, unknown))
     with start_pool(options.processes, _start_worker, options) as pool:
         recordings = chain.from_iterable(pool.map(_record, missing))
-        for recording in append_recordings(path, recordings):
+        for recording in append_lines(path, recordings, Recording):
             print(
                 f"{recording.attack}, {recording.frozen / 100:g} % frozen, seed {recording.seed}:"
                 f" train {recording.train_correct[-1]} eval {recording.eval_correct[-1]},"

@@ -58,8 +58,8 @@ def _polish(name: str, meaning: str, change: Callable[[Polish], Polish]) -> Atta
 
 
 def _tune_longer(polish: Polish) -> Polish:
-    *first, last = polish.tune_steps
-    return replace(polish, tune_steps=(*first, 3 * last))
+    steps = polish.tune_steps
+    return replace(polish, tune_steps=(*steps[:-1], *(3 * last for last in steps[-1:])))
 
 
 def _tune_more(polish: Polish) -> Polish:
@@ -86,9 +86,13 @@ ATTACKS = (
     _polish(
         "no polish", "leaves the dense layers as they are", lambda p: replace(p, tune_steps=(), sweeps=0)
     ),
-    _polish("one polish", "tunes for one stage alone", lambda p: replace(p, tune_steps=p.tune_steps[:1])),
-    _polish("long polish", "tunes three times as long in the last stage", _tune_longer),
-    _polish("more polish", "goes on with a stage of another thousand steps", _tune_more),
+    _polish(
+        "one stage",
+        "tunes for the first stage alone, without a search",
+        lambda p: replace(p, tune_steps=p.tune_steps[:1], sweeps=0),
+    ),
+    _polish("longer stage", "tunes three times as long in the last stage", _tune_longer),
+    _polish("another stage", "goes on with another thousand steps", _tune_more),
     _polish(
         "clever polish",
         "searches the dense layers at random behind the tuning, twice, 16 proposals each",

@@ -6,18 +6,17 @@ work on the machine adds little; exact counts made for the record alone are left
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from training.course import Course
 from training.data import TrainingData
 from training.evaluator import ComputeLogits, count_right
 from training.lab.attacks.frame import Attack, Ground, StandInCourse
+from training.lab.lines import read_lines
 from training.lab.traces import NOT_COUNTED, Notes, Trace, digest_recipe
 from training.lockstep import Lockstep
 
@@ -159,22 +158,8 @@ class Recorder:
 
 
 def read_recordings(path: Path) -> list[Recording]:
-    """The recordings of a file, none where there is no file; a line cut by a kill is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text("utf-8").splitlines(keepends=True)
-    return [_decode(line) for line in lines if line.endswith("\n")]
-
-
-def append_recordings(path: Path, recordings: Iterable[Recording]) -> Iterator[Recording]:
-    """Adds a line for each as it is done, and passes it on; first removes a line cut by a kill."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(_encode(recording) for recording in read_recordings(path)), "utf-8")
-    with path.open("a", encoding="utf-8") as file:
-        for recording in recordings:
-            file.write(_encode(recording))
-            file.flush()
-            yield recording
+    """The recordings of a file of rows (training.lab.lines)."""
+    return read_lines(path, Recording)
 
 
 def even_out(recordings: Sequence[Recording]) -> list[Recording]:
@@ -209,13 +194,3 @@ def join_calibration(reference: Sequence[Recording], traces: Iterable[Trace]) ->
             ),
         )
     return list(known.values())
-
-
-def _encode(recording: Recording) -> str:
-    return json.dumps(asdict(recording), separators=(",", ":")) + "\n"
-
-
-def _decode(line: str) -> Recording:
-    values: dict[str, Any] = json.loads(line)
-    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-    return Recording(**{**values, **lists})

@@ -1,0 +1,55 @@
+"""Rows of the lab: one JSON object a line, added as they are measured, so that a killed command goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    Row = TypeVar("Row", bound=DataclassInstance)
+else:
+    Row = TypeVar("Row")
+
+
+def read_lines(path: Path, kind: type[Row]) -> list[Row]:
+    """The rows of a file, none where there is no file; a last line cut by a kill is left out.
+
+    Arrays become tuples. Raises ValueError for a line that is no row of this kind.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    return [_decode(path, line, kind) for line in lines if line.endswith("\n")]
+
+
+def write_lines(path: Path, rows: Iterable[Row]) -> None:
+    """Replaces the file by these rows."""
+    path.write_text("".join(_encode(row) for row in rows), "utf-8")
+
+
+def append_lines(path: Path, rows: Iterable[Row], kind: type[Row]) -> Iterator[Row]:
+    """Adds a line for each row as it comes, and passes it on; first removes a line cut by a kill."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_lines(path, read_lines(path, kind))
+    with path.open("a", encoding="utf-8") as file:
+        for row in rows:
+            file.write(_encode(row))
+            file.flush()
+            yield row
+
+
+def _encode(row: DataclassInstance) -> str:
+    return json.dumps(asdict(row), separators=(",", ":")) + "\n"
+
+
+def _decode(path: Path, line: str, kind: type[Row]) -> Row:
+    try:
+        values: dict[str, Any] = dict(json.loads(line))
+        return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} has a line that is no {kind.__name__}: {error}") from None
