@@ -33,6 +33,7 @@ from training.lab.traces import (
     Trace,
     Tracer,
     check_traces,
+    digest_recipe,
     extend_traces,
     group_orders,
     read_traces,
@@ -93,7 +94,7 @@ def calibrate(options: argparse.Namespace, dataset: Dataset) -> int:
     recounts = (dataset.spec.n_train + dataset.spec.n_eval) * file.network.multiply_accumulates
     plans, ladder = build_ladder(stretches, Sizes(dataset.spec.n_train, recounts))
     recipe = replace(file.recipe, plans=plans)
-    encoded = _encode_task(file.network, recipe, ladder, _describe(options))
+    encoded = _encode_task(file.network, recipe, ladder, _describe(options, recipe))
     options.out.write_text(json.dumps(encoded, indent=1) + "\n", "utf-8")
     options.page.write_text(render_page(options.task, decode_task_file(encoded), stretches), "utf-8")
     print(f"{len(ladder)} rungs, work {ladder[0].rung.work:,} to {ladder[-1].rung.work:,}: {options.out}")
@@ -163,13 +164,14 @@ def _encode_task(
     }
 
 
-def _describe(options: argparse.Namespace) -> dict[str, Any]:
-    """Where and how the ladder was measured: floating point differs between processors."""
+def _describe(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
+    """Where, how and on what the ladder was measured: floating point differs between processors."""
     stretches = " ".join(f"{order.frozen}:{order.samples}:{order.courses}" for order in options.stretch)
     words = f"--task {options.task} --stretch {stretches} --rows {options.rows}"
     words += " --skip-estimates" if options.skip_estimates else ""
     return {
         "command": f"freezenet lab calibrate {words}",
+        "recipe": digest_recipe(recipe),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": describe_processor(),
         "device": str(options.device),

@@ -20,10 +20,12 @@ from training.dataset_file import read_dataset_file
 from training.lab import main
 from training.lab.check import check_ladder, choose_rung
 from training.lab.lines import write_lines
-from training.lab.traces import Trace, read_traces
+from training.lab.traces import Trace, digest_recipe, read_traces
 from training.probe import compute_cost
 from training.rate import measure_rate
-from training.tasks import decode_task_file, load_recipe, load_task, load_task_file
+from training.tasks import TASK_NAMES, decode_task_file, load_recipe, load_task, load_task_file
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,16 @@ def test_rows_become_a_task_file(file: Path, tmp_path: Path, digits: Dataset) ->
     check_task(Task(digits.spec.dataset_id, task_file.network, task_file.rungs), digits.spec)
     assert len(task_file.measurements) == len(task_file.rungs)
     assert page.read_text().count("\n| 95 % |") == 1 + len(task_file.rungs)
+
+
+@pytest.mark.parametrize("name", TASK_NAMES)
+def test_shipped_ladder_and_rows_are_of_the_shipped_recipe(name: str) -> None:
+    file = load_task_file(name)
+    assert file.measured["recipe"] == digest_recipe(file.recipe)
+    traces = read_traces(ROOT / "docs" / "lab" / f"{name}-rows.jsonl")
+    assert {trace.recipe for trace in traces} == {file.measured["recipe"]}
+    counted = [plan.samples for plan in file.recipe.plans]
+    assert {trace.samples for trace in traces} >= set(counted)
 
 
 @pytest.mark.parametrize(
