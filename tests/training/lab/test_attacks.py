@@ -36,6 +36,7 @@ from training.lab.attacks.prices import (
 from training.lab.attacks.rows import (
     Recorder,
     Recording,
+    end_earlier,
     even_out,
     join_calibration,
     read_recordings,
@@ -241,6 +242,14 @@ def test_recordings_resume_after_a_kill(ground: Ground, recorder: Recorder, tmp_
     assert again.train_correct == second.train_correct
 
 
+def test_course_that_ends_earlier_is_the_same_up_to_there() -> None:
+    course = make_recording(1, 1_250)
+    ended = end_earlier(course, 1)
+    assert ended.shown == course.shown[:-1]
+    assert (ended.multiply_accumulates[-1], ended.seconds[-1]) == (50, 0.5)
+    assert {len(getattr(ended, name)) for name in ("train_correct", "eval_correct", "seconds")} == {2}
+
+
 def test_seconds_are_those_of_the_middle_course() -> None:
     recordings = [make_recording(seed, 1_250, seconds=float(seed)) for seed in (1, 2, 30)]
     assert {recording.seconds for recording in even_out(recordings)} == {(0.0, 1.0, 2.0)}
@@ -345,4 +354,6 @@ def test_command_measures_another_network_beside_the_tasks(
     recordings = read_recordings(out / "rows.jsonl")
     assert [r.network for r in recordings] == ["2 blocks of 2, hidden 16", "2 blocks of 4, hidden 32"]
     assert all(r.records == 300 and r.train_correct[-1] <= 300 for r in recordings)
-    assert "| reference | 1 |" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "| reference | 1 |" in told
+    assert "| first stage alone | 1 |" in told

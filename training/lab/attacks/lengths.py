@@ -86,11 +86,6 @@ ATTACKS = (
     _polish(
         "no polish", "leaves the dense layers as they are", lambda p: replace(p, tune_steps=(), sweeps=0)
     ),
-    _polish(
-        "one stage",
-        "tunes for the first stage alone, without a search",
-        lambda p: replace(p, tune_steps=p.tune_steps[:1], sweeps=0),
-    ),
     _polish("longer stage", "tunes three times as long in the last stage", _tune_longer),
     _polish("another stage", "goes on with another thousand steps", _tune_more),
     _polish(

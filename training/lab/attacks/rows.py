@@ -162,6 +162,12 @@ def read_recordings(path: Path) -> list[Recording]:
     return read_lines(path, Recording)
 
 
+def end_earlier(recording: Recording, checkpoints: int) -> Recording:
+    """The same course, ended so many checkpoints before its last."""
+    names = ("shown", "train_correct", "eval_correct", "multiply_accumulates", "seconds")
+    return replace(recording, **{name: getattr(recording, name)[:-checkpoints] for name in names})
+
+
 def even_out(recordings: Sequence[Recording]) -> list[Recording]:
     """One attack's recordings, each with the median seconds of all at every checkpoint.
 

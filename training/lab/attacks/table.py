@@ -27,7 +27,7 @@ from training.lab.attacks.prices import (
     compute_spread,
     estimate_price,
 )
-from training.lab.attacks.rows import Recording, even_out, join_calibration
+from training.lab.attacks.rows import Recording, end_earlier, even_out, join_calibration
 from training.lab.ladder import Sizes
 from training.lab.traces import Goal, Trace
 
@@ -115,6 +115,11 @@ def _collect_cases(
     for attack in TRAINED:
         if courses := by_attack[attack.name]:
             yield _Case(attack.name, attack.meaning, even_out(courses), choose_as_reference, attack.once)
+    polish = ground.recipe.polish
+    if (more := len(polish.tune_steps) + polish.sweeps - 1) > 0:
+        courses = [end_earlier(recording, more) for recording in reference]
+        meaning = "ends behind the first stage of the polish, however little is missed"
+        yield _Case("first stage alone", meaning, courses, choose_as_reference, 0)
     yield _Case("own give-up", "gives up by a schedule for this one target", reference, choose_for_goal, 0)
     meaning = "trains only for the twentieth of headers that promises most"
     yield _Case("look harder", meaning, reference, choose_pickier, 0)
