@@ -28,10 +28,12 @@ from training.lab.attacks.grinding import count_free, grind, predict
 from training.lab.attacks.lengths import REFERENCE, ContinuedCourse
 from training.lab.attacks.prices import (
     Outcome,
+    Shift,
     attempt_all,
     choose_for_goal,
     choose_goals,
     compute_price,
+    estimate_price,
 )
 from training.lab.attacks.rows import (
     Recorder,
@@ -284,6 +286,24 @@ def test_schedule_for_one_goal_keeps_those_that_meet_it() -> None:
     allowances = choose_for_goal(traces, Goal(1_235, 0), SIZES)
     assert allowances[0] <= 900 / 1_297
     assert 200 / 1_297 <= allowances[1] < 230 / 1_297
+
+
+def test_model_moves_the_reference_and_weighs_the_last_stage_by_who_comes_to_it() -> None:
+    reference = [make_recording(seed, 1_200 + seed) for seed in range(40)]
+    dearer = [replace(r, multiply_accumulates=(0, 50, 450), seconds=(0.0, 1.0, 2.0)) for r in reference]
+    shift, goal = Shift(10.0, 5.0), Goal(1_230, 0)
+    # 20 instead of 10 of 40 meet the target, 15 to 25 within the error; a course costs 450 instead of 100.
+    work, seconds = estimate_price(dearer, reference, shift, goal, later=0, near=0)
+    assert (work.value, work.low, work.high) == pytest.approx((2.25, 1.8, 3.0))
+    assert seconds.value == pytest.approx(1.0)
+    # One checkpoint before their end they show 200 less: those who miss by up to 215 there go on.
+    work, _ = estimate_price(dearer, reference, Shift(0.0, 0.0), Goal(1_246, 0), later=1, near=215)
+    share = sum(1_246 - (1_000 + seed) <= 215 for seed in range(40)) / 40
+    assert 0 < share < 1
+    assert work.value == pytest.approx((50 + share * 400) / (50 + share * 50))
+    ended = [end_earlier(course, 1) for course in reference]
+    work, _ = estimate_price(ended, reference, Shift(0.0, 0.0), goal, later=1, near=0)
+    assert work.value == pytest.approx(1.0)
 
 
 def test_price_of_the_reference_is_one() -> None:

@@ -162,12 +162,21 @@ def _compute_student(freedom: int) -> float:
 
 
 def estimate_price(
-    attack: Sequence[Recording], reference: Sequence[Recording], shift: Shift, goal: Goal
+    attack: Sequence[Recording],
+    reference: Sequence[Recording],
+    shift: Shift,
+    goal: Goal,
+    later: int,
+    near: float,
 ) -> tuple[Ratio, Ratio]:
     """Work and seconds if the attack's courses ended as the reference's do, moved by the shift.
 
-    Both are taken to save the same share by giving up.
+    Both are taken to save the same share by giving up, but for what lies behind the first stage of the
+    polish: of the reference's last `later` checkpoints those alone reach the next who miss by at most `near`.
     """
+    first = len(reference[0].shown) - 1 - later
+    missed = [goal.train - recording.shown[first] for recording in reference]
+    share = sum(0 < records <= near for records in missed) / len(missed)
     finals = [recording.train_correct[-1] for recording in reference]
     means = (shift.mean, shift.mean + shift.error, shift.mean - shift.error)
     chance = _compute_chance(finals, goal.train)
@@ -177,9 +186,18 @@ def estimate_price(
         gains = [gains[0], gains[1], math.inf]
     ratios = []
     for measure in ("multiply_accumulates", "seconds"):
-        spent = [fmean(getattr(recording, measure)[-1] for recording in side) for side in (attack, reference)]
+        spent = [
+            fmean(_weigh(getattr(recording, measure), first, share) for recording in side)
+            for side in (attack, reference)
+        ]
         ratios.append(Ratio(*(spent[0] / spent[1] * gain for gain in gains)))
     return ratios[0], ratios[1]
+
+
+def _weigh(spent: Sequence[float], first: int, share: float) -> float:
+    """What a course had spent at its first stage, and this share of what came behind it."""
+    behind = spent[min(first, len(spent) - 1)]
+    return behind + share * (spent[-1] - behind)
 
 
 def _compute_chance(finals: Sequence[int], target: float) -> float:

@@ -79,6 +79,9 @@ def build_lines(
     sizes = Sizes(count, (count + len(ground.data.eval)) * ground.network.multiply_accumulates)
     shifts = {case.name: compute_shift(case.courses, cases[0].courses) for case in cases}
     goals = choose_goals(cases[0].courses, PROBABILITIES)
+    later = _count_later(ground)
+    traces = [recording.get_trace() for recording in cases[0].courses]
+    near = choose_as_reference(traces, goals[0], sizes)[-1 - later] * count if later else 0.0
     for probability, goal in zip(PROBABILITIES, goals, strict=True):
         outcomes = [attempt_all(case.courses, goal, sizes, case.choose) for case in cases]
         for case, attempts in zip(cases, outcomes, strict=True):
@@ -86,7 +89,8 @@ def build_lines(
             shift = shifts[case.name]
             # The model compares whole courses: of the reference's own, ended earlier, it tells too little.
             if price.wins < _ENOUGH_WINS and shift.error and case.name in BY_NAME:
-                work, seconds = estimate_price(case.courses, cases[0].courses, shift, goal)
+                sides = case.courses, cases[0].courses
+                work, seconds = estimate_price(*sides, shift, goal, later, near)
                 price = replace(price, work=work, seconds=seconds, is_counted=False)
             mean, deviation = compute_spread(case.courses)
             yield Line(
@@ -116,10 +120,11 @@ def _collect_cases(
     for attack in TRAINED:
         if courses := by_attack[attack.name]:
             yield _Case(attack.name, attack.meaning, even_out(courses), choose_as_reference, attack.once)
-    polish = ground.recipe.polish
-    if (more := len(polish.tune_steps) + polish.sweeps - 1) > 0:
-        courses = [end_earlier(recording, more) for recording in reference]
-        meaning = "ends behind the first stage of the polish, however little is missed"
+    if later := _count_later(ground):
+        courses = [end_earlier(recording, later) for recording in reference]
+        meaning = (
+            "ends behind the first stage of the polish, without another or a search, however little is missed"
+        )
         yield _Case("first stage alone", meaning, courses, choose_as_reference, 0)
     yield _Case("own give-up", "gives up by a schedule for this one target", reference, choose_for_goal, 0)
     meaning = "trains only for the twentieth of headers that promises most"
@@ -128,6 +133,12 @@ def _collect_cases(
     for grinding in GRINDINGS if len(reference) > 1 else ():
         courses = grind(ground, reference, grinding.look)
         yield _Case(grinding.name, grinding.meaning, courses, choose_as_reference, grinding.once)
+
+
+def _count_later(ground: Ground) -> int:
+    """Stages of the polish behind the first."""
+    polish = ground.recipe.polish
+    return max(0, len(polish.tune_steps) + polish.sweeps - 1)
 
 
 def write_csv(path: Path, lines: Sequence[Line]) -> None:
