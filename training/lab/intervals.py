@@ -224,7 +224,8 @@ of every line, each {_WARM_BLOCKS} blocks old when the change comes. Written by
     freezenet lab intervals {words}
 
 Every miner draws its attempts from the measured courses of the `{options.task}` ladder: their cost at
-the rung that the chain asks for, with the ladder's chance, above its counted rungs a fitted one. Difficulty, easing and the rule of timestamps are the consensus code.
+the rung that the chain asks for, with the ladder's chance, above its counted rungs a fitted one.
+Difficulty, easing and the rule of timestamps are the consensus code.
 Network delays are left out. Power is that of all miners together where all are there, in million
 multiply-accumulates a second.
 

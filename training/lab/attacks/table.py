@@ -29,7 +29,7 @@ from training.lab.attacks.prices import (
 )
 from training.lab.attacks.rows import Recording, end_earlier, even_out, join_calibration
 from training.lab.ladder import Sizes
-from training.lab.traces import Goal, Trace
+from training.lab.traces import NOT_COUNTED, Goal, Trace
 
 PROBABILITIES = (0.5, 0.2, 0.05)
 """Shares of the reference's courses that meet the targets at which attacks are priced."""
@@ -121,7 +121,8 @@ def _collect_cases(
         if courses := by_attack[attack.name]:
             yield _Case(attack.name, attack.meaning, even_out(courses), choose_as_reference, attack.once)
     if later := _count_later(ground):
-        courses = [end_earlier(recording, later) for recording in reference]
+        ended = [end_earlier(recording, later) for recording in reference]
+        courses = [recording for recording in ended if recording.train_correct[-1] != NOT_COUNTED] or ended
         meaning = (
             "ends behind the first stage of the polish, without another or a search, however little is missed"
         )
