@@ -7,6 +7,7 @@ labels: they are its own predictions, but for as many as it shall get wrong.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -67,11 +68,9 @@ def build_claim(
     spec: NetworkSpec, records: int, right: int, compute_logits: ComputeLogits, device: str
 ) -> Claim:
     """A true claim about `records` train records, of which `right` are right, and one right eval record."""
-    frozen_count = spec.weight_count * FROZEN // 10_000
-    header, solution, network = draw_network(spec, frozen_count)
+    header, solution, network = draw_network(spec, spec.weight_count * FROZEN // 10_000)
     pixels = draw_pixels(spec, records)
-    classes = compute_logits(network, torch.from_numpy(pixels).to(device)).argmax(1).cpu().numpy()
-    labels = classes.astype(np.uint8)
+    labels = _predict(spec, records, compute_logits, device).copy()
     labels[right:] = (labels[right:] + 1) % _CLASSES
     train, one = Split(labels, pixels), Split(labels[:1], pixels[:1])
     described = describe_dataset(
@@ -86,3 +85,13 @@ def build_claim(
         Witness(right, 1, encode_solution(solution)),
         network,
     )
+
+
+@cache
+def _predict(
+    spec: NetworkSpec, records: int, compute_logits: ComputeLogits, device: str
+) -> npt.NDArray[np.uint8]:
+    """uint8[records] classes that the network of `build_claim` finds, once for all claims about them."""
+    _, _, network = draw_network(spec, spec.weight_count * FROZEN // 10_000)
+    logits = compute_logits(network, torch.from_numpy(draw_pixels(spec, records)).to(device))
+    return logits.argmax(1).cpu().numpy().astype(np.uint8)
