@@ -6,14 +6,10 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-    Row = TypeVar("Row", bound=DataclassInstance)
-else:
-    Row = TypeVar("Row")
+Row = TypeVar("Row")
+"""A dataclass."""
 
 
 def read_lines(path: Path, kind: type[Row]) -> list[Row]:
@@ -43,7 +39,7 @@ def append_lines(path: Path, rows: Iterable[Row], kind: type[Row]) -> Iterator[R
             yield row
 
 
-def _encode(row: DataclassInstance) -> str:
+def _encode(row: Any) -> str:
     return json.dumps(asdict(row), separators=(",", ":")) + "\n"
 
 
