@@ -43,8 +43,8 @@ def test_rows_are_measured_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(bench_training, "PAPER", NETWORK)
     options = Namespace(device="cpu", threads=1, data=tmp_path / "digits.dataset")
     rows = {row.name: row for row in bench_training.measure_training(options)}
-    assert len(rows) == 11
-    assert [len(row.values) for row in rows.values()] == [3] * 7 + [1] * 3 + [0]
+    assert len(rows) == 13
+    assert [len(row.values) for row in rows.values()] == [3] * 9 + [1] * 3 + [0]
     assert rows["paper's network: 2 processes / 1"] == Row("paper's network: 2 processes / 1", "x", (1.5,))
     assert all(value > 0 for row in rows.values() for value in row.values)
 
