@@ -22,7 +22,7 @@ from training.course import Course, Judgement, judge, look
 from training.data import Records, TrainingData
 from training.evaluator import choose_compute_logits, compute_logits_normatively, count_right
 from training.headers import NONCES, pick_freest
-from training.lockstep import Lockstep
+from training.lockstep import Lockstep, count_networks
 from training.optimise import Ranks
 from training.recipe import Recipe
 
@@ -153,7 +153,7 @@ class MiningAttempt:
     def _count_networks(self, rung: Rung) -> int:
         """The recipe's, but no more than the courses that the rung is worth: one of them should win."""
         course = 3 * self._task.network.multiply_accumulates * self._recipe.get_plan(rung).samples
-        return max(1, min(self._recipe.networks, rung.work * 10**6 // course))
+        return max(1, min(self.networks, rung.work * 10**6 // course))
 
     def run(
         self,
@@ -176,6 +176,11 @@ class MiningAttempt:
     def data(self) -> TrainingData:
         """Both splits on the device."""
         return self._data
+
+    @property
+    def networks(self) -> int:
+        """The most that a pass trains on this device."""
+        return count_networks(self._recipe, self._data.inputs.device)
 
     @property
     def recipe(self) -> Recipe:

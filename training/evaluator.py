@@ -26,7 +26,7 @@ from consensus.network import compute_logits as compute_normative_logits
 from consensus.task import Rung, Task
 from training.data import Records
 from training.inference import PreparedNetwork
-from training.products import CPU_INT8, CUDA_INT8, FLOAT32, FLOAT64, Product
+from training.products import FLOAT32, FLOAT64, INT8, Product
 from training.selftest import WORST_CASES, WorstCase, compute_known_answer, draw_usual_case
 
 _log = logging.getLogger("freezenet.training")
@@ -43,17 +43,17 @@ _RECORDS_AT_ONCE = {"cpu": 512, "cuda": 16_384}
 
 def compute_logits_in_int8(network: IntegerNetwork, pixels: Tensor) -> Tensor:
     """Logits with every sum in int32: the fastest where a processor multiplies bytes, else the slowest."""
-    return _compute_logits(_get_int8(pixels.device), network, pixels)
+    return PreparedNetwork(INT8, network, pixels.device).compute_logits(pixels)
 
 
 def compute_logits_in_float32(network: IntegerNetwork, pixels: Tensor) -> Tensor:
     """Logits with sums of at most 1,040 terms in float32, added up in float64."""
-    return _compute_logits(FLOAT32, network, pixels)
+    return PreparedNetwork(FLOAT32, network, pixels.device).compute_logits(pixels)
 
 
 def compute_logits_in_float64(network: IntegerNetwork, pixels: Tensor) -> Tensor:
     """Logits with every sum in float64."""
-    return _compute_logits(FLOAT64, network, pixels)
+    return PreparedNetwork(FLOAT64, network, pixels.device).compute_logits(pixels)
 
 
 def compute_logits_normatively(network: IntegerNetwork, pixels: Tensor) -> Tensor:
@@ -63,21 +63,30 @@ def compute_logits_normatively(network: IntegerNetwork, pixels: Tensor) -> Tenso
     )
 
 
-BACKENDS: tuple[ComputeLogits, ...] = (
-    compute_logits_in_int8,
-    compute_logits_in_float32,
-    compute_logits_in_float64,
-)
+def compute_logits_in_fused_int8(network: IntegerNetwork, pixels: Tensor) -> Tensor:
+    """Logits by one kernel a layer (training.kernels.evaluation): for a GPU that Triton compiles for.
+
+    Raises RuntimeError where Triton is not installed or does not compile.
+    """
+    return _fuse(network, pixels.device).compute_logits(pixels)
+
+
+BACKENDS: dict[str, tuple[ComputeLogits, ...]] = {
+    "cpu": (compute_logits_in_int8, compute_logits_in_float32, compute_logits_in_float64),
+    "cuda": (compute_logits_in_fused_int8, compute_logits_in_float32, compute_logits_in_float64),
+}
+"""By the kind of device, the one that ought to be fastest first."""
 
 
 def choose_compute_logits(
-    device: str | torch.device, backends: Sequence[ComputeLogits] = BACKENDS
+    device: str | torch.device, backends: Sequence[ComputeLogits] | None = None
 ) -> ComputeLogits | None:
     """The fastest back-end that is exact on this device, None if there is none; tested once a process.
 
     On a GPU it is the first that is exact: a race of few records would tell of launches alone.
     """
-    return _choose(torch.device(device), tuple(backends))
+    device = torch.device(device)
+    return _choose(device, tuple(backends if backends is not None else BACKENDS[device.type]))
 
 
 @lru_cache(maxsize=8)
@@ -112,11 +121,14 @@ def count_right(logits: Tensor, labels: Tensor) -> int:
 def compute_features(network: IntegerNetwork, pixels: Tensor) -> Tensor:
     """float32[n, flat] integer activations behind the last convolution of uint8[n, c, h, w] pixels."""
     device = pixels.device
+    chosen = choose_compute_logits(device)
+    if chosen is compute_logits_in_fused_int8:
+        return _fuse(network, device).compute_features(pixels)
     products: dict[ComputeLogits | None, Product] = {
-        compute_logits_in_int8: _get_int8(device),
+        compute_logits_in_int8: INT8,
         compute_logits_in_float32: FLOAT32,
     }
-    product = products.get(choose_compute_logits(device), FLOAT64)
+    product = products.get(chosen, FLOAT64)
     return PreparedNetwork(product, network, device).compute_features(pixels)
 
 
@@ -135,7 +147,7 @@ class ExactWorkVerifier:
         self,
         dataset: Dataset,
         device: str | torch.device = "cpu",
-        backends: Sequence[ComputeLogits] = BACKENDS,
+        backends: Sequence[ComputeLogits] | None = None,
         draw_order: DrawOrder = draw_secret_order,
     ) -> None:
         self._train = Records.load(dataset.train, device)
@@ -160,18 +172,20 @@ class ExactWorkVerifier:
                 raise BadDelivery(code, f"claimed {claim}, found {right} among the first {seen}")
 
 
-def _get_int8(device: torch.device) -> Product:
-    return CUDA_INT8 if device.type == "cuda" else CPU_INT8
-
-
-def _compute_logits(product: Product, network: IntegerNetwork, pixels: Tensor) -> Tensor:
-    return PreparedNetwork(product, network, pixels.device).compute_logits(pixels)
+def _fuse(network: IntegerNetwork, device: torch.device) -> PreparedNetwork:
+    """Imported here: Triton comes with torch's builds for GPUs alone."""
+    try:
+        from training.kernels.evaluation import FusedNetwork
+    except ImportError as error:
+        raise RuntimeError(str(error)) from error
+    return FusedNetwork(network, device)
 
 
 def _is_exact(compute_logits: ComputeLogits, device: torch.device) -> bool:
     try:
         return all(_is_exact_on(compute_logits, device, case) for case in WORST_CASES)
-    except RuntimeError as error:
+    except Exception as error:
+        # Compilers of kernels have errors of their own; whatever it is, there are other back-ends.
         _log.warning("%s does not run on %s: %s", compute_logits.__name__, device, error)
         return False
 

@@ -45,13 +45,9 @@ class PreparedNetwork:
 
     def __init__(self, product: Product, network: IntegerNetwork, device: torch.device) -> None:
         self._product, self._device = product, device
-        *layers, last = network.spec.layers
-        self._convolutions: list[PreparedLayer] = []
-        width = network.spec.w
-        for index, layer in enumerate(layers[:-1]):
-            width //= 2 if layer.pooled else 1
-            self._convolutions.append(self._prepare(network, index, layer, width))
-        self._hidden = self._prepare(network, len(layers) - 1, layers[-1], 1)
+        *convolutions, hidden, last = network.spec.layers
+        self._convolutions = self._prepare_convolutions(network)
+        self._hidden = self._prepare(network, len(convolutions), hidden, 1)
         self._last = self._prepare_matrix(network, last)
         self._bias = self._load(network.bias)
         self._tile_records = compute_tile_records(network.spec, product, device.type)
@@ -110,6 +106,13 @@ class PreparedNetwork:
         windows = cut_windows(padded)
         return self._product.multiply(windows, layer.matrix).view(count, height - 2, width - 2, -1)
 
+    def _prepare_convolutions(self, network: IntegerNetwork) -> list[PreparedLayer]:
+        prepared, width = [], network.spec.w
+        for index, layer in enumerate(network.spec.layers[:-2]):
+            width //= 2 if layer.pooled else 1
+            prepared.append(self._prepare(network, index, layer, width))
+        return prepared
+
     def _prepare(self, network: IntegerNetwork, index: int, layer: Layer, width: int) -> PreparedLayer:
         scale = self._load(network.multipliers[index]) * _STEP
         offset = (self._load(network.offsets[index]) + _HALF) * _STEP
@@ -123,7 +126,7 @@ class PreparedNetwork:
             filled = np.zeros((layer.outputs, 3, 3, widen(inputs, self._product.activations)), np.int8)
             filled[..., :inputs] = weights.transpose(0, 2, 3, 1)
             weights = filled.reshape(layer.outputs, -1)
-        # As columns in memory: tensor cores want it so, other products do not mind.
+        # As columns in memory: training.kernels.evaluation reads it so, products do not mind.
         return torch.tensor(weights, dtype=self._product.weights, device=self._device).T
 
     def _load(self, values: npt.NDArray[np.generic]) -> Tensor:

@@ -11,9 +11,19 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import torch
 
 from training.course import Checkpoint, Course
-from training.optimise import build_optimiser, compute_gradients, compute_loss, draw_batches, take_step
+from training.optimise import build_optimiser, build_step, draw_batches
 from training.recipe import Recipe
 from training.stack import TwinStack
+
+_ON_A_GPU = 8
+"""Times as many networks as on a core: they are trained in hardly more time."""
+_WORTH_RECORDING = 0.25
+"""Share of the networks that are left when the others go on a GPU."""
+
+
+def count_networks(recipe: Recipe, device: torch.device) -> int:
+    """Networks that a pass on this device should train."""
+    return recipe.networks * (1 if device.type == "cpu" else _ON_A_GPU)
 
 
 class Lockstep:
@@ -54,29 +64,29 @@ class Lockstep:
 def train_together(courses: Sequence[Course], gone: Collection[Course]) -> Iterator[None]:
     """Trains the twins of several courses, a step of all at a time, and notes it in each.
 
-    Those in `gone`, which may grow between steps, are left as they are. Raises ValueError for courses that
+    Those in `gone`, which may grow between steps, are noted no more. Raises ValueError for courses that
     do not fit.
     """
     members, first = list(courses), courses[0]
     data, recipe, device = first.data, first.recipe, first.data.inputs.device
     stack = TwinStack([course.twin for course in members])
     optimiser = build_optimiser(stack, recipe)
+    take = build_step(stack, data, recipe, optimiser)
     streams = {course: draw_batches(len(data.train), recipe.batch, course.generator) for course in members}
     steps = first.total_samples // recipe.batch
     for step in range(steps):
         staying = [place for place, course in enumerate(members) if course not in gone]
-        if len(staying) < len(members):
+        # A GPU trains a few more in the time that recording anew would take.
+        if len(staying) < len(members) * (1 if device.type == "cpu" else _WORTH_RECORDING):
             members = [members[place] for place in staying]
             stack, optimiser = _take(stack, optimiser, staying, recipe)
+            take = build_step(stack, data, recipe, optimiser)
         stack.train()
         indices = torch.stack([next(streams[course]) for course in members])
-        indices = indices.to(device, non_blocking=True)
-        # Not compiled on a GPU either: every number of networks left would be compiled anew.
-        loss, right = compute_loss(stack, data.inputs[indices], data.train.labels[indices], recipe)
-        compute_gradients(optimiser, loss)
-        take_step(stack, optimiser, recipe, (step + 0.5) / steps)
+        right = take(indices.to(device, non_blocking=True), (step + 0.5) / steps)
         for course, count in zip(members, right, strict=True):
-            course.note(count)
+            if course not in gone:
+                course.note(count)
         yield
 
 

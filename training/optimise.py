@@ -1,19 +1,19 @@
-"""Training a twin: Adam under a one-cycle schedule, one step after the other.
+"""Training a twin, or several in one pass: Adam under a one-cycle schedule, one step after the other.
 
-Owns the order of the samples and the schedule. When to stop is the attempt's.
+Owns the step, the order of the samples and the schedule. When to stop is the attempt's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from training.data import TrainingData
+from training.graphs import RepeatedStep
 from training.recipe import Recipe
 from training.stack import TwinStack
 from training.twin import Twin
@@ -43,18 +43,36 @@ def train(
     twin, data and generator's state, and keep them.
     """
     steps = samples // recipe.batch
-    optimiser = build_optimiser(twin, recipe)
     batches = draw_batches(len(data.train), recipe.batch, generator)
-    compute = _choose_loss(data.inputs.device)
+    take = build_step(twin, data, recipe, build_optimiser(twin, recipe), ranks)
     twin.train()
     for step in range(steps):
         indices = next(batches) if ranks is None else ranks.take(next(batches))
-        indices = indices.to(data.inputs.device, non_blocking=True)
-        loss, right = compute(twin, data.inputs[indices], data.train.labels[indices], recipe)
+        yield take(indices.to(data.inputs.device, non_blocking=True), (step + 0.5) / steps)
+
+
+Step = Callable[[Tensor, float], Tensor]
+"""(int64[batch] indices, of a stack int64[K, batch]; share of all steps that are done) → right answers."""
+
+
+def build_step(
+    model: Twin | TwinStack,
+    data: TrainingData,
+    recipe: Recipe,
+    optimiser: torch.optim.Adam,
+    ranks: Ranks | None = None,
+) -> Step:
+    """A function that takes a training step, recorded on a GPU: a new block's watermark compiles nothing."""
+
+    def take(indices: Tensor, progress: float | Tensor) -> Tensor:
+        loss, right = compute_loss(model, data.inputs[indices], data.train.labels[indices], recipe)
         compute_gradients(optimiser, loss)
-        right = right if ranks is None else ranks.join(twin, right)
-        take_step(twin, optimiser, recipe, (step + 0.5) / steps)
-        yield right
+        right = right if ranks is None or isinstance(model, TwinStack) else ranks.join(model, right)
+        take_step(model, optimiser, recipe, progress)
+        return right
+
+    # Processes that step together read a flag of their exchange, for which a recording cannot stop.
+    return take if ranks else RepeatedStep(take, data.inputs.device)
 
 
 def compute_gradients(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
@@ -64,7 +82,7 @@ def compute_gradients(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
 
 
 def take_step(
-    model: Twin | TwinStack, optimiser: torch.optim.Optimizer, recipe: Recipe, progress: float
+    model: Twin | TwinStack, optimiser: torch.optim.Optimizer, recipe: Recipe, progress: float | Tensor
 ) -> None:
     """Moves by the gradients, at the rates after `progress` of all steps, and back into the bounds."""
     set_rates(optimiser, compute_one_cycle(progress, recipe.warm_up))
@@ -79,28 +97,12 @@ def compute_loss(
 
     Of a stack, which takes a batch for each twin: the sum of their losses, int64[K] right answers.
     """
-    with _mixed_precision(inputs.device):
+    with mix_precision(inputs.device):
         logits = model(inputs)
     scaled = logits.float().flatten(0, -2) * recipe.logit_scale
     loss = F.cross_entropy(scaled, labels.flatten(), label_smoothing=recipe.label_smoothing)
     count = labels.numel() // labels.shape[-1]
     return loss * count, (logits.detach().argmax(-1) == labels).sum(-1)
-
-
-ComputeLoss = Callable[[Twin | TwinStack, Tensor, Tensor, Recipe], tuple[Tensor, Tensor]]
-
-
-def _choose_loss(device: torch.device) -> ComputeLoss:
-    return _compile_loss() if device.type == "cuda" else compute_loss
-
-
-@cache
-def _compile_loss() -> ComputeLoss:
-    """`compute_loss` in fused kernels, once for a process.
-
-    Weights, watermark and free places are inputs of the compiled code, so that a new block compiles nothing.
-    """
-    return torch.compile(compute_loss)
 
 
 def build_optimiser(twin: Twin | TwinStack, recipe: Recipe) -> torch.optim.Adam:
@@ -110,17 +112,31 @@ def build_optimiser(twin: Twin | TwinStack, recipe: Recipe) -> torch.optim.Adam:
         {"params": [twin.free], "peak": recipe.weight_rate},
         {"params": others, "peak": recipe.normalisation_rate},
     ]
-    return torch.optim.Adam(groups, lr=0.0, betas=recipe.betas, fused=True)
+    return build_adam(groups, recipe.betas)
 
 
-def set_rates(optimiser: torch.optim.Optimizer, share: float) -> None:
+def build_adam(groups: list[dict[str, Any]], betas: tuple[float, float]) -> torch.optim.Adam:
+    """Adam on groups of `params` with a `peak` rate each; on a GPU such that its steps can be recorded."""
+    device = groups[0]["params"][0].device
+    if device.type != "cuda":
+        return torch.optim.Adam(groups, lr=0.0, betas=betas, fused=True)
+    rated = [{**group, "lr": torch.zeros((), device=device)} for group in groups]
+    return torch.optim.Adam(rated, betas=betas, fused=True, capturable=True)
+
+
+def set_rates(optimiser: torch.optim.Optimizer, share: float | Tensor) -> None:
     """Every group's learning rate to this share of its peak."""
     for group in optimiser.param_groups:
-        group["lr"] = share * group["peak"]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].copy_(share * group["peak"])
+        else:
+            group["lr"] = share * group["peak"]
 
 
-def compute_one_cycle(progress: float, warm_up: float) -> float:
+def compute_one_cycle(progress: float | Tensor, warm_up: float) -> float | Tensor:
     """Share of the peak rate after `progress` of all steps: up in a line, then down to zero."""
+    if isinstance(progress, Tensor):
+        return torch.minimum(progress / warm_up, (1 - progress) / (1 - warm_up))
     return progress / warm_up if progress < warm_up else (1 - progress) / (1 - warm_up)
 
 
@@ -134,6 +150,6 @@ def draw_batches(count: int, batch: int, generator: torch.Generator) -> Iterator
         stream = stream[batch:]
 
 
-def _mixed_precision(device: torch.device) -> torch.autocast:
+def mix_precision(device: torch.device) -> torch.autocast:
     """bfloat16 where a GPU multiplies it faster; the exact recount does not depend on it."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from consensus.network import MULTIPLIER_LIMIT, OFFSET_BOUND, IntegerNetwork
-from training.optimise import draw_batches, set_rates
+from training.graphs import RepeatedStep
+from training.optimise import build_adam, compute_gradients, draw_batches, set_rates
 from training.quantisation import LEVELS
 from training.recipe import Polish, Recipe
 from training.twin import Twin
@@ -41,23 +42,29 @@ def tune(
         {"params": [twin.free], "peak": polish.tune_weight_rate},
         {"params": others, "peak": polish.tune_rate},
     ]
-    optimiser = torch.optim.Adam(groups, lr=0.0, betas=recipe.betas, fused=True)
+    optimiser = build_adam(groups, recipe.betas)
     inputs = features / LEVELS
-    batches = draw_batches(len(labels), polish.tune_batch, generator)
-    twin.eval()
-    for step in range(steps):
-        set_rates(optimiser, 1 - step / steps)
-        chosen = next(batches).to(labels.device) if polish.tune_batch < len(labels) else slice(None)
-        logits = twin.classify(inputs[chosen], twin.compute_weights())
-        optimiser.zero_grad()
-        loss = _compute_loss(logits, labels[chosen], recipe, step / steps)
-        loss.backward()  # type: ignore[no-untyped-call]
+    batch = min(polish.tune_batch, len(labels))
+    batches = draw_batches(len(labels), batch, generator)
+
+    def act(progress: float | Tensor, *chosen: Tensor) -> Tensor:
+        part = chosen[0] if chosen else slice(None)
+        set_rates(optimiser, 1 - progress)
+        logits = twin.classify(inputs[part], twin.compute_weights())
+        loss = _compute_loss(logits, labels[part], recipe, progress)
+        compute_gradients(optimiser, loss)
         optimiser.step()
         twin.apply_bounds()
-        yield len(logits)
+        return loss.detach()
+
+    twin.eval()
+    take = RepeatedStep(act, labels.device)
+    for step in range(steps):
+        take(step / steps, *([next(batches)] if batch < len(labels) else []))
+        yield batch
 
 
-def _compute_loss(logits: Tensor, labels: Tensor, recipe: Recipe, progress: float) -> Tensor:
+def _compute_loss(logits: Tensor, labels: Tensor, recipe: Recipe, progress: float | Tensor) -> Tensor:
     """float[] of float[n, classes] logits after this share of the steps."""
     if recipe.polish.margins is None:
         return F.cross_entropy(logits * recipe.logit_scale, labels, label_smoothing=recipe.label_smoothing)
@@ -65,7 +72,7 @@ def _compute_loss(logits: Tensor, labels: Tensor, recipe: Recipe, progress: floa
     return -count_softly(logits, labels, first * (last / first) ** progress) / len(labels)
 
 
-def count_softly(logits: Tensor, labels: Tensor, margin: float) -> Tensor:
+def count_softly(logits: Tensor, labels: Tensor, margin: float | Tensor) -> Tensor:
     """float[]: right rows of float[n, classes], those within about the margin of the boundary in part."""
     own = logits.gather(1, labels[:, None])
     others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)

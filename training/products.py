@@ -10,13 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 _FLOAT32_TERMS = (2**24 - 1) // 127**2
 """1,040: as many products of 127 and 127 as float32 adds up, in any order, without a rounding."""
-_CUDA_LEAST_ROWS = 17
-_CUDA_MULTIPLE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +39,9 @@ def multiply_in_float32(rows: Tensor, matrix: Tensor) -> Tensor:
     return total
 
 
-def multiply_on_tensor_cores(rows: Tensor, matrix: Tensor) -> Tensor:
-    """int32 sums of int8 rows on CUDA, whose product wants 17 rows, and terms and outputs by the eight."""
-    (count, terms), outputs = rows.shape, matrix.shape[1]
-    more_terms, more_outputs = -terms % _CUDA_MULTIPLE, -outputs % _CUDA_MULTIPLE
-    padded_rows = F.pad(rows, (0, more_terms, 0, max(0, _CUDA_LEAST_ROWS - count)))
-    padded_matrix = F.pad(matrix, (0, more_outputs, 0, more_terms))
-    return torch._int_mm(padded_rows, padded_matrix)[:count, :outputs]
-
-
 # oneDNN multiplies u8 by i8 in pairs, which 127·127·2 does not overflow. Signed rows it would shift by 128
 # first; where the processor has no VNNI their pairs saturate, and the sums are wrong.
-CPU_INT8 = Product(torch.uint8, torch.int8, torch._int_mm)
-CUDA_INT8 = Product(torch.int8, torch.int8, multiply_on_tensor_cores)
+INT8 = Product(torch.uint8, torch.int8, torch._int_mm)
+
 FLOAT32 = Product(torch.float32, torch.float32, multiply_in_float32)
 FLOAT64 = Product(torch.float64, torch.float64, torch.matmul)

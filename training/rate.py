@@ -52,7 +52,7 @@ def _spend(attempt: MiningAttempt, rung: Rung, turn: int, deadline: float) -> in
         return time.monotonic() >= deadline
 
     header, seed = build_practice_header(turn * HEADERS_APART), turn * HEADERS_APART
-    candidates, looked = attempt.choose(header, rung, seed, attempt.recipe.networks, is_over)
+    candidates, looked = attempt.choose(header, rung, seed, attempt.networks, is_over)
     result = attempt.run(candidates, rung, is_over, lambda progress: None)
     return looked + result.multiply_accumulates
 

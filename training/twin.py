@@ -7,6 +7,10 @@ they have no gradient and cannot move. Only `free` is trained, with the normalis
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -21,6 +25,7 @@ EPSILON = 1e-5
 MOMENTUM = 0.1
 """Of the running statistics, as the newest batch has it."""
 _FOLD = 2**24
+_FEW_CHANNELS = 4
 
 
 class TwinBase(nn.Module):
@@ -47,6 +52,15 @@ class TwinBase(nn.Module):
 
     def _normalise(self, index: int, sums: Tensor, pooled: bool) -> Tensor:
         """Activations; the channels of several twins lie one after the other, as their statistics do."""
+        fused = find_fused(sums, pooled) if self.training else None
+        if fused is None:
+            return self.normalise_apart(index, sums, pooled)
+        terms = self.gains[index].view(-1), self.shifts[index].view(-1)
+        statistics = self.means[index].view(-1), self.variances[index].view(-1)
+        return fused(sums, *terms, *statistics, MOMENTUM, EPSILON, pooled, LEVELS)
+
+    def normalise_apart(self, index: int, sums: Tensor, pooled: bool) -> Tensor:
+        """The same by torch's own operations, one after the other."""
         values = F.batch_norm(
             sums,
             self.means[index].view(-1),
@@ -62,6 +76,45 @@ class TwinBase(nn.Module):
     def _pool_and_activate(self, values: Tensor, pooled: bool) -> Tensor:
         # A gain is never negative, so the pool may come first and leave the rounding a quarter of the work.
         return self.activate(F.max_pool2d(values, 2) if pooled else values)
+
+
+def convolve(activations: Tensor, weights: Tensor) -> Tensor:
+    """float[n, outputs, h, w] sums of 3×3 windows of float[n, inputs, h, w], zeros about them.
+
+    Images, which have few channels and want no gradient, a GPU takes by a kernel of their own where it may
+    mix precisions.
+    """
+    is_image = activations.shape[1] <= _FEW_CHANNELS and not activations.requires_grad
+    if is_image and activations.is_cuda and torch.is_autocast_enabled("cuda"):
+        convolve_images = _load_kernels().convolve_images
+        if convolve_images is not None:
+            return convolve_images(activations, weights)
+    return F.conv2d(activations, weights, padding=1)
+
+
+def find_fused(sums: Tensor, pooled: bool) -> Callable[..., Tensor] | None:
+    """training.kernels' `normalise` where it takes float[n, c, h, w] or float[n, c] sums: on a GPU."""
+    is_even = not any(size % 2 for size in sums.shape[2:]) if pooled else True
+    return _load_kernels().normalise if sums.is_cuda and is_even else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kernels:
+    """What a GPU has kernels for; None without Triton."""
+
+    normalise: Callable[..., Tensor] | None = None
+    convolve_images: Callable[[Tensor, Tensor], Tensor] | None = None
+
+
+@cache
+def _load_kernels() -> _Kernels:
+    """Triton comes with torch's builds for GPUs alone, and takes a while to import."""
+    try:
+        from training.kernels.images import convolve_images
+        from training.kernels.normalisation import normalise
+    except ImportError:
+        return _Kernels()
+    return _Kernels(normalise, convolve_images)
 
 
 class Twin(TwinBase):
@@ -113,7 +166,7 @@ class Twin(TwinBase):
         """float[n, classes] logits of float[n, c, h, w] activations; in training normalised by the batch."""
         *convolutions, hidden, last = self._split(self.compute_weights())
         for index, weights in enumerate(convolutions):
-            sums = F.conv2d(activations, weights, padding=1)
+            sums = convolve(activations, weights)
             activations = self._normalise(index, sums, self.spec.layers[index].pooled)
         return self._classify(activations.flatten(1), hidden, last)
 

@@ -24,7 +24,7 @@ from training.evaluator import (
     compute_logits_in_int8,
 )
 from training.inference import PreparedNetwork
-from training.products import CPU_INT8, Product
+from training.products import INT8, Product
 from training.selftest import WORST_CASES, compute_known_answer
 
 SETS = ("SSE41", "AVX2", "AVX2_VNNI", "AVX512_CORE", "DEFAULT")
@@ -79,7 +79,7 @@ def _find(threads: int) -> dict[str, bool | int]:
         "float32": _is_chosen(compute_logits_in_float32),
         "signed": _is_chosen(compute_signed_logits),
         "different": sum(_count_different(seed) for seed in range(4)),
-        "wrong_widths": count_wrong_widths(CPU_INT8, step=1 if threads == 1 else 61),
+        "wrong_widths": count_wrong_widths(INT8, step=1 if threads == 1 else 61),
     }
 
 

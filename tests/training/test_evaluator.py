@@ -28,19 +28,21 @@ from training.evaluator import (
     compute_features,
     compute_logits_in_float32,
     compute_logits_in_float64,
+    compute_logits_in_fused_int8,
     compute_logits_normatively,
     count_right,
 )
 from training.inference import PreparedLayer, PreparedNetwork
-from training.products import CPU_INT8, FLOAT32, FLOAT64, Product, multiply_on_tensor_cores
+from training.products import FLOAT32, FLOAT64, INT8, Product
 from training.selftest import WORST_CASES, WorstCase, compute_known_answer
 
 CASE_IDS = [f"{case.spec.h}x{case.spec.w}{case.draw_weights.__name__}" for case in WORST_CASES]
 ISA_CHECK = Path(__file__).with_name("isa_check.py")
+TRITON_CHECK = Path(__file__).with_name("triton_check.py")
 is_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="instruction sets of x86")
 
 
-@pytest.mark.parametrize("compute", BACKENDS)
+@pytest.mark.parametrize("compute", BACKENDS["cpu"])
 @pytest.mark.parametrize("case", WORST_CASES, ids=CASE_IDS)
 def test_backend_finds_every_known_logit(compute: ComputeLogits, case: WorstCase) -> None:
     known = compute_known_answer(case)
@@ -49,13 +51,44 @@ def test_backend_finds_every_known_logit(compute: ComputeLogits, case: WorstCase
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("compute", BACKENDS)
+@pytest.mark.parametrize("compute", BACKENDS["cuda"])
 def test_backend_is_exact_on_cuda(compute: ComputeLogits) -> None:
     assert choose_compute_logits("cuda", [compute]) is compute
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("compute", BACKENDS["cuda"])
+def test_random_networks_on_cuda(compute: ComputeLogits, spec: NetworkSpec) -> None:
+    random = np.random.default_rng(spec.w)
+    network, pixels = draw_network(spec, random), draw_pixels(spec, 24, random)
+    known = torch.from_numpy(compute_logits(network, pixels))
+    for size in (1, 2, 3, 17, 24):
+        logits = compute(network, torch.from_numpy(pixels[:size]).cuda())
+        assert torch.equal(logits.cpu().long(), known[:size])
+
+
+def test_kernels_are_right_in_the_interpreter() -> None:
+    """Of evaluation and of training; what a GPU makes of them, the tests that need one find out."""
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "TRITON_INTERPRET": "1"}
+    done = subprocess.run(
+        [sys.executable, str(TRITON_CHECK)], env=environment, capture_output=True, check=True, timeout=100
+    )
+    findings = json.loads(done.stdout)
+    assert findings["exact"] == [True] * 9
+    assert findings["random"] == [True] * len(SPECS)
+    assert findings["normalise"] < 1e-4
+    assert findings["images"] < 1e-4
+
+
+def test_without_triton_another_back_end_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "training.kernels.evaluation", None)
+    backends = [compute_logits_in_fused_int8, compute_logits_in_float64]
+    assert choose_compute_logits("cpu", backends) is compute_logits_in_float64
+
+
 def test_an_exact_backend_is_found_here() -> None:
-    assert choose_compute_logits("cpu") in BACKENDS
+    assert choose_compute_logits("cpu") in BACKENDS["cpu"]
 
 
 def test_known_answers_strain_the_layers() -> None:
@@ -66,13 +99,13 @@ def test_known_answers_strain_the_layers() -> None:
         assert int(np.abs(known.logits).max()) > 2**30 - 2**21
 
 
-@pytest.mark.parametrize("product", [CPU_INT8, FLOAT32, FLOAT64], ids=["int8", "float32", "float64"])
+@pytest.mark.parametrize("product", [INT8, FLOAT32, FLOAT64], ids=["int8", "float32", "float64"])
 def test_worst_rows_of_every_width(product: Product) -> None:
     assert count_wrong_widths(product, step=1) == 0
 
 
 @pytest.mark.parametrize("spec", SPECS)
-@pytest.mark.parametrize("compute", BACKENDS)
+@pytest.mark.parametrize("compute", BACKENDS["cpu"])
 def test_random_networks_in_batches_of_every_size(
     compute: ComputeLogits, spec: NetworkSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,7 +256,7 @@ def test_rejects_a_wrong_step(
     name: str, wrong: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inference, name, wrong)
-    assert choose_compute_logits("cpu", [_by(CPU_INT8)]) is None
+    assert choose_compute_logits("cpu", [_by(INT8)]) is None
 
 
 def test_rejects_rounded_logits_and_autocast() -> None:
@@ -250,30 +283,12 @@ def test_count_equals_the_normative_one(case: WorstCase) -> None:
     )
 
 
-def test_tensor_cores_get_the_sizes_they_want(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The padding alone, its product on the CPU: no CUDA is needed to see that it changes no sum."""
-    shapes = []
-
-    def multiply(rows: Tensor, matrix: Tensor) -> Tensor:
-        shapes.append((len(rows), *matrix.shape))
-        return (rows.double() @ matrix.double()).int()
-
-    monkeypatch.setattr(torch, "_int_mm", multiply)
-    random = np.random.default_rng(0)
-    for count, terms, outputs in ((1, 27, 10), (16, 64, 32), (17, 9, 3), (40, 1_152, 256)):
-        rows = torch.from_numpy(random.integers(0, 128, (count, terms)).astype(np.int8))
-        matrix = torch.from_numpy(random.integers(-127, 128, (outputs, terms)).astype(np.int8)).T
-        sums = multiply_on_tensor_cores(rows, matrix)
-        assert torch.equal(sums.double(), rows.double() @ matrix.double())
-    assert all(count > 16 and terms % 8 == outputs % 8 == 0 for count, terms, outputs in shapes)
-
-
 def test_features_are_the_same_by_every_product() -> None:
     random = np.random.default_rng(5)
     network, pixels = draw_network(SPECS[3], random), torch.from_numpy(draw_pixels(SPECS[3], 9, random))
     features = compute_features(network, pixels)
     assert features.dtype == torch.float32
-    for product in (CPU_INT8, FLOAT32, FLOAT64):
+    for product in (INT8, FLOAT32, FLOAT64):
         assert torch.equal(
             PreparedNetwork(product, network, pixels.device).compute_features(pixels), features
         )

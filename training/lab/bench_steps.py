@@ -51,6 +51,9 @@ class Plain(Twin):
         """The positive values."""
         return F.relu(values)
 
+    def _normalise(self, index: int, sums: Tensor, pooled: bool) -> Tensor:
+        return self.normalise_apart(index, sums, pooled)
+
 
 @dataclass(frozen=True, slots=True)
 class Ground:

@@ -21,7 +21,7 @@ from training.lab.bench_rows import Origin
 from training.lab.figures import paper, protocol
 from training.lab.figures.marks import DISTRIBUTIONS, GENERATORS, Mark, draw_mark, put_on_grid
 from training.lab.figures.networks import PaperNetworks
-from training.lab.figures.paper import Marks
+from training.lab.figures.paper import Marks, Side
 from training.lab.figures.pictures import draw_all
 from training.lab.figures.protocol import Protocol
 from training.lab.figures.reference import Curve, find_largest_difference, read_curve
@@ -72,7 +72,7 @@ def test_frozen_values_are_the_watermarks_after_training(digits_data: TrainingDa
     marks = [draw_mark("paper", DEFAULT, seed, networks.size, networks.size // 2) for seed in (0, 1)]
     loaded = Marks.load(marks, [False, True], networks)
     before = networks.values.detach().clone()
-    (accuracies,) = paper.train_epochs(networks, loaded, digits_data, [0, 1], epochs=1)
+    (accuracies,) = paper.train_epochs([Side(networks, loaded, [0, 1])], digits_data, epochs=1)
     for member, mark in enumerate(marks):
         frozen = networks.values.detach()[member, torch.from_numpy(mark.indices)]
         assert torch.equal(frozen, torch.from_numpy(mark.values).float())
@@ -89,7 +89,7 @@ def test_watermark_during_backpropagation_is_the_one_after_it(digits_data: Train
         mark = draw_mark("paper", DEFAULT, 0, networks.size, networks.size // 2)
         marks = Marks.load([mark], [during], networks)
         marks.apply(networks)
-        list(paper.train_epochs(networks, marks, digits_data, [0], epochs=1))
+        list(paper.train_epochs([Side(networks, marks, [0])], digits_data, epochs=1))
         trained.append(networks.values.detach().clone())
     assert torch.equal(*trained)
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from consensus.network import Layer, NetworkSpec
+from training.twin import convolve, find_fused
 
 _EPSILON = 1e-3
 _MOMENTUM = 0.01
@@ -48,12 +49,29 @@ class PaperNetworks(nn.Module):
         parts = iter(torch.split(self.values, self._sizes, dim=1))
         activations = images
         for index, layer in enumerate(self.spec.layers[:-2]):
-            weights = next(parts).reshape(-1, layer.inputs, 3, 3)
-            sums = F.conv2d(activations, weights, next(parts).flatten(), padding=1, groups=self.members)
-            activations = F.relu(self._normalise(index, sums, next(parts), next(parts)))
+            weights, bias, gain, shift = (next(parts) for _ in range(4))
+            filters = weights.reshape(-1, layer.inputs, 3, 3)
+            activations = self._convolve(index, activations, filters, bias.flatten(), gain, shift)
             if layer.pooled:
-                activations = self._drop(F.max_pool2d(activations, 2), (index // 2 + 2) / 10)
+                activations = self._drop(activations, (index // 2 + 2) / 10)
         return self._classify(activations, *parts)
+
+    def _convolve(
+        self, index: int, activations: Tensor, filters: Tensor, bias: Tensor, gain: Tensor, shift: Tensor
+    ) -> Tensor:
+        """The next activations, pooled where the layer is."""
+        pooled = self.spec.layers[index].pooled
+        fused = find_fused(activations, pooled) if self.training and self.members == 1 else None
+        if fused is None:
+            sums = F.conv2d(activations, filters, bias, padding=1, groups=self.members)
+            values = F.relu(self._normalise(index, sums, gain, shift))
+            return F.max_pool2d(values, 2) if pooled else values
+        sums = convolve(activations, filters)
+        terms, statistics = (gain.flatten(), shift.flatten()), (self.means[index], self.variances[index])
+        results: Tensor = fused(sums, *terms, *statistics, self._momentum, _EPSILON, pooled, 0)
+        # The mean of a batch takes the bias out again: what is left of it is its part of the running mean.
+        self.means[index].add_(bias.detach(), alpha=self._momentum)
+        return results
 
     def _classify(self, activations: Tensor, *parts: Tensor) -> Tensor:
         weights, bias, gain, shift, last_weights, last_bias = parts
@@ -61,7 +79,8 @@ class PaperNetworks(nn.Module):
         features = activations.reshape(len(activations), self.members, -1).transpose(0, 1)
         sums = F.relu(_multiply(features, weights, bias, hidden))
         rows = sums.transpose(0, 1).flatten(1)
-        units = self._normalise(len(self.means) - 1, rows, gain, shift).view(len(rows), self.members, -1)
+        values = self._normalise(len(self.means) - 1, rows, gain, shift)
+        units = values.view(len(rows), self.members, -1)
         return _multiply(self._drop(units, _HIDDEN_DROPOUT).transpose(0, 1), last_weights, last_bias, last)
 
     def _drop(self, activations: Tensor, share: float) -> Tensor:

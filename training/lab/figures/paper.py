@@ -5,8 +5,9 @@ Adam, batches of 100, and the watermark put back after each batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.data import Records, TrainingData
+from training.graphs import RepeatedStep, SideBySide
 from training.lab.figures.marks import Mark
 from training.lab.figures.networks import PaperNetworks
+from training.optimise import compute_gradients, mix_precision
 
 State = dict[str, npt.NDArray[np.float32]]
 """A trained network: array by name."""
@@ -41,6 +44,8 @@ class Marks:
     """float[members, size], 0 where nothing is frozen."""
     during: Tensor
     """bool[members, 1]: whether it acts during back-propagation instead of after each batch."""
+    holds: bool
+    """Whether any of them does."""
 
     @classmethod
     def load(cls, marks: Sequence[Mark], during: Sequence[bool], networks: PaperNetworks) -> Marks:
@@ -52,7 +57,8 @@ class Marks:
             indices = torch.from_numpy(mark.indices)
             mask[row, indices] = True
             values[row, indices] = torch.from_numpy(mark.values).float()
-        return cls(mask.to(device), values.to(device), torch.tensor(during).unsqueeze(1).to(device))
+        is_during = torch.tensor(during).unsqueeze(1).to(device)
+        return cls(mask.to(device), values.to(device), is_during, any(during))
 
     @torch.no_grad()
     def apply(self, networks: PaperNetworks) -> None:
@@ -67,65 +73,114 @@ class Marks:
     @torch.no_grad()
     def hold(self, networks: PaperNetworks) -> None:
         """Takes the gradient from what is frozen during back-propagation."""
+        if not self.holds:
+            return
         assert networks.values.grad is not None, "called behind a backward pass"
         networks.values.grad.masked_fill_(self.mask & self.during, 0)
 
 
-def train_epochs(
-    networks: PaperNetworks, marks: Marks, data: TrainingData, seeds: Sequence[int], epochs: int
-) -> Iterator[list[float]]:
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Networks that one operation computes, beside others."""
+
+    networks: PaperNetworks
+    marks: Marks
+    seeds: Sequence[int]
+    """Of the order of the records, a network each."""
+
+
+def train_epochs(sides: Sequence[Side], data: TrainingData, epochs: int) -> Iterator[list[float]]:
     """Trains all networks and yields after every epoch the share of right eval records of each.
 
-    Every network has its seed's order of the records; dropout is drawn from torch's own generator.
+    Dropout is drawn from torch's own generator. Sides do not wait for each other on a GPU.
     """
-    optimiser = torch.optim.Adam([networks.values], lr=_RATE, eps=_EPSILON, fused=True)
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    marks.start(networks)
+    device = data.inputs.device
+    steps = [_build_step(side, data.train) for side in sides]
+    generators = [[torch.Generator().manual_seed(seed) for seed in side.seeds] for side in sides]
+    beside = SideBySide(len(sides), device)
+
+    def act(*indices: Tensor) -> Tensor:
+        return torch.stack(beside([partial(step, own) for step, own in zip(steps, indices, strict=True)]))
+
+    def count(pixels: Tensor, labels: Tensor) -> Tensor:
+        counts = [partial(_count_right, side.networks, pixels, labels) for side in sides]
+        return torch.cat(beside(counts))
+
+    take, count_again = RepeatedStep(act, device), RepeatedStep(count, device)
+    for side in sides:
+        side.marks.start(side.networks)
     for _ in range(epochs):
-        networks.train()
-        orders = torch.stack([torch.randperm(len(data.train), generator=each) for each in generators])
-        for indices in torch.split(orders.to(networks.values.device), _BATCH, dim=1):
-            optimiser.zero_grad()
-            _compute_loss(networks, data.train, indices).backward()  # type: ignore[no-untyped-call]
-            marks.hold(networks)
-            optimiser.step()
-            marks.apply(networks)
-        yield evaluate(networks, data.eval)
+        for side in sides:
+            side.networks.train()
+        orders = [
+            torch.stack([torch.randperm(len(data.train), generator=each) for each in own]).to(device)
+            for own in generators
+        ]
+        for indices in zip(*(torch.split(order, _BATCH, dim=1) for order in orders), strict=True):
+            # The last batch of an epoch may be a smaller one, which is not what was recorded.
+            (take if indices[0].shape[1] == _BATCH else act)(*indices)
+        for side in sides:
+            side.networks.eval()
+        batches = list(_cut(data.eval))
+        right = sum((count_again if len(own[1]) == EVALUATION_BATCH else count)(*own) for own in batches)
+        assert isinstance(right, Tensor), "there are records"
+        yield [number / len(data.eval) for number in right.tolist()]
+
+
+def _build_step(side: Side, records: Records) -> Callable[[Tensor], Tensor]:
+    networks, marks = side.networks, side.marks
+    is_cuda = networks.values.is_cuda
+    optimiser = torch.optim.Adam([networks.values], lr=_RATE, eps=_EPSILON, fused=True, capturable=is_cuda)
+
+    def act(indices: Tensor) -> Tensor:
+        loss = _compute_loss(networks, records, indices)
+        compute_gradients(optimiser, loss)
+        marks.hold(networks)
+        optimiser.step()
+        marks.apply(networks)
+        return loss.detach()
+
+    return act
 
 
 def _compute_loss(networks: PaperNetworks, records: Records, indices: Tensor) -> Tensor:
     """Sum over networks of the mean cross entropy on int64[members, n] records of their own."""
     images = records.pixels[indices].transpose(0, 1).flatten(1, 2)
-    logits = networks(_scale(images)).flatten(0, 1)
+    logits = _compute_logits(networks, images).flatten(0, 1)
     return F.cross_entropy(logits, records.labels[indices].flatten()) * networks.members
 
 
-@torch.no_grad()
+def _compute_logits(networks: PaperNetworks, pixels: Tensor) -> Tensor:
+    """float32[members, n, classes] of uint8[n, members·c, h, w]; on a GPU of products in bfloat16."""
+    images = (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
+    with mix_precision(images.device):
+        logits: Tensor = networks(images)
+    return logits.float()
+
+
 def evaluate(networks: PaperNetworks, records: Records) -> list[float]:
     """Share of right records of each network, with the statistics gathered so far."""
     networks.eval()
-    right = torch.zeros(networks.members, dtype=torch.int64, device=networks.values.device)
-    batches = zip(
-        _repeat_batches(networks, records.pixels), torch.split(records.labels, EVALUATION_BATCH), strict=True
-    )
-    for images, labels in batches:
-        right += (networks(images).argmax(2) == labels).sum(1)
-    return [count / len(records) for count in right.tolist()]
+    counts = torch.stack([_count_right(networks, *own) for own in _cut(records)])
+    return [number / len(records) for number in counts.sum(0).tolist()]
+
+
+@torch.no_grad()
+def _count_right(networks: PaperNetworks, pixels: Tensor, labels: Tensor) -> Tensor:
+    """int64[members] right ones of the same records for every network."""
+    logits = _compute_logits(networks, pixels.repeat(1, networks.members, 1, 1))
+    return (logits.argmax(2) == labels).sum(1)
+
+
+def _cut(records: Records) -> Iterator[tuple[Tensor, Tensor]]:
+    parts = torch.split(records.pixels, EVALUATION_BATCH), torch.split(records.labels, EVALUATION_BATCH)
+    return zip(*parts, strict=True)
 
 
 def estimate_statistics(networks: PaperNetworks, records: Records) -> None:
     """The normalisations' statistics anew, as an attacker would for a changed network."""
-    networks.estimate_statistics(list(_repeat_batches(networks, records.pixels[:STATISTICS_RECORDS])))
-
-
-def _repeat_batches(networks: PaperNetworks, pixels: Tensor) -> Iterator[Tensor]:
-    """The same images for every network."""
-    for part in torch.split(pixels, EVALUATION_BATCH):
-        yield _scale(part.repeat(1, networks.members, 1, 1))
-
-
-def _scale(pixels: Tensor) -> Tensor:
-    return pixels.float() / 255
+    parts = torch.split(records.pixels[:STATISTICS_RECORDS], EVALUATION_BATCH)
+    networks.estimate_statistics([part.repeat(1, networks.members, 1, 1).float() / 255 for part in parts])
 
 
 def export_state(networks: PaperNetworks, member: int) -> State:

@@ -22,11 +22,11 @@ from training.evaluator import choose_compute_logits
 from training.lab.figures import paper, protocol
 from training.lab.figures.marks import Mark, draw_mark
 from training.lab.figures.networks import PaperNetworks
-from training.lab.figures.paper import Marks, State
+from training.lab.figures.paper import Marks, Side, State
 from training.lab.figures.protocol import Protocol
 from training.lab.figures.runs import RE_ESTIMATED, Run, Scale
 from training.lab.pool import start_pool
-from training.tasks import load_recipe
+from training.recipe import Recipe
 
 Group = tuple[Run, ...]
 """Runs that one process does at once: networks of the paper side by side, or a single run."""
@@ -47,6 +47,8 @@ class Settings:
 
     data: Path
     network: NetworkSpec
+    recipe: Recipe
+    """Of protocol mode."""
     scale: Scale
     device: str
     threads: int
@@ -55,15 +57,15 @@ class Settings:
 
 
 def perform(settings: Settings, runs: Sequence[Run], processes: int, together: int) -> Iterator[Result]:
-    """Yields every run as it is done; first those that others start from.
+    """Yields every run as it is done; first those that start from nothing.
 
     Raises ValueError where no back-end counts exactly on the device.
     """
     if choose_compute_logits(settings.device) is None:
         raise ValueError(f"no exact back-end on {settings.device}")
-    first = [run for run in runs if run == run.teacher]
+    first = [run for run in runs if run.kind == "honest"]
     with start_pool(processes, _start_worker, settings) as pool:
-        for part in (first, [run for run in runs if run != run.teacher]):
+        for part in (first, [run for run in runs if run.kind != "honest"]):
             done = [pool.submit(_perform, group) for group in group_runs(part, together)]
             for future in as_completed(done):
                 yield from future.result()
@@ -128,8 +130,7 @@ class Worker:
         self._data = TrainingData.load(dataset, settings.device)
         compute_logits = choose_compute_logits(settings.device)
         assert compute_logits is not None, "perform has seen to it"
-        recipe = load_recipe(settings.network)
-        self._protocol = Protocol(settings.network, self._data, recipe, compute_logits)
+        self._protocol = Protocol(settings.network, self._data, settings.recipe, compute_logits)
 
     def perform(self, group: Group) -> list[Result]:
         """All runs of a group."""
@@ -144,18 +145,26 @@ class Worker:
         return [Result(run, tuple(curve), seconds) for run, curve in zip(group, curves, strict=True)]
 
     def _train_paper(self, group: Group) -> list[list[float]]:
-        seeds = [run.seed for run in group]
-        torch.manual_seed(seeds[0])
+        torch.manual_seed(group[0].seed)
+        # A GPU's grouped convolutions are slower than as many of their own, side by side.
+        size = len(group) if self._data.inputs.device.type == "cpu" else 1
+        parts = [group[start : start + size] for start in range(0, len(group), size)]
+        sides = [self._build_side(part) for part in parts]
+        epochs = list(paper.train_epochs(sides, self._data, group[0].epochs))
+        for part, side in zip(parts, sides, strict=True):
+            for member, run in enumerate(part):
+                self._save_teacher(run, paper.export_state(side.networks, member))
+        return [list(curve) for curve in zip(*epochs, strict=True)]
+
+    def _build_side(self, runs: Group) -> Side:
+        seeds = [run.seed for run in runs]
         networks = PaperNetworks(self._settings.network, seeds, self._settings.device)
-        for member, run in enumerate(group):
+        for member, run in enumerate(runs):
             if run.kind == "transfer":
                 paper.load_state(networks, member, self._load_teacher(run))
-        marks = [self._draw_mark(run, networks.size, run.share) for run in group]
-        loaded = Marks.load(marks, [run.variant == "during" for run in group], networks)
-        epochs = list(paper.train_epochs(networks, loaded, self._data, seeds, group[0].epochs))
-        for member, run in enumerate(group):
-            self._save_teacher(run, paper.export_state(networks, member))
-        return [list(curve) for curve in zip(*epochs, strict=True)]
+        marks = [self._draw_mark(run, networks.size, run.share) for run in runs]
+        loaded = Marks.load(marks, [run.variant == "during" for run in runs], networks)
+        return Side(networks, loaded, seeds)
 
     def _train_protocol(self, run: Run) -> list[float]:
         state = self._load_teacher(run) if run.kind == "transfer" else None
