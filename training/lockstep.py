@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 import torch
 
+from training.adam import Adam
 from training.course import Checkpoint, Course
 from training.optimise import build_optimiser, build_step, draw_batches
 from training.recipe import Recipe
@@ -90,9 +91,7 @@ def train_together(courses: Sequence[Course], gone: Collection[Course]) -> Itera
         yield
 
 
-def _take(
-    stack: TwinStack, optimiser: torch.optim.Adam, places: Sequence[int], recipe: Recipe
-) -> tuple[TwinStack, torch.optim.Adam]:
+def _take(stack: TwinStack, optimiser: Adam, places: Sequence[int], recipe: Recipe) -> tuple[TwinStack, Adam]:
     """The twins at these places on their own, to be trained on as before."""
     smaller = TwinStack([stack.twins[place] for place in places])
     taken = build_optimiser(smaller, recipe)

@@ -6,12 +6,13 @@ Owns the step, the order of the samples and the schedule. When to stop is the at
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.adam import Adam
 from training.data import TrainingData
 from training.graphs import RepeatedStep
 from training.recipe import Recipe
@@ -59,7 +60,7 @@ def build_step(
     model: Twin | TwinStack,
     data: TrainingData,
     recipe: Recipe,
-    optimiser: torch.optim.Adam,
+    optimiser: Adam,
     ranks: Ranks | None = None,
 ) -> Step:
     """A function that takes a training step, recorded on a GPU: a new block's watermark compiles nothing."""
@@ -75,15 +76,13 @@ def build_step(
     return take if ranks else RepeatedStep(take, data.inputs.device)
 
 
-def compute_gradients(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+def compute_gradients(optimiser: Adam | torch.optim.Optimizer, loss: Tensor) -> None:
     """Those of a float[] loss, in place of what was there."""
     optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
 
 
-def take_step(
-    model: Twin | TwinStack, optimiser: torch.optim.Optimizer, recipe: Recipe, progress: float | Tensor
-) -> None:
+def take_step(model: Twin | TwinStack, optimiser: Adam, recipe: Recipe, progress: float | Tensor) -> None:
     """Moves by the gradients, at the rates after `progress` of all steps, and back into the bounds."""
     set_rates(optimiser, compute_one_cycle(progress, recipe.warm_up))
     optimiser.step()
@@ -105,26 +104,17 @@ def compute_loss(
     return loss * count, (logits.detach().argmax(-1) == labels).sum(-1)
 
 
-def build_optimiser(twin: Twin | TwinStack, recipe: Recipe) -> torch.optim.Adam:
+def build_optimiser(twin: Twin | TwinStack, recipe: Recipe) -> Adam:
     """Adam on the free weights and, at a rate of its own, on everything that no watermark touches."""
     others = [twin.bias, *twin.gains, *twin.shifts]
     groups = [
         {"params": [twin.free], "peak": recipe.weight_rate},
         {"params": others, "peak": recipe.normalisation_rate},
     ]
-    return build_adam(groups, recipe.betas)
+    return Adam(groups, recipe.betas)
 
 
-def build_adam(groups: list[dict[str, Any]], betas: tuple[float, float]) -> torch.optim.Adam:
-    """Adam on groups of `params` with a `peak` rate each; on a GPU such that its steps can be recorded."""
-    device = groups[0]["params"][0].device
-    if device.type != "cuda":
-        return torch.optim.Adam(groups, lr=0.0, betas=betas, fused=True)
-    rated = [{**group, "lr": torch.zeros((), device=device)} for group in groups]
-    return torch.optim.Adam(rated, betas=betas, fused=True, capturable=True)
-
-
-def set_rates(optimiser: torch.optim.Optimizer, share: float | Tensor) -> None:
+def set_rates(optimiser: Adam | torch.optim.Optimizer, share: float | Tensor) -> None:
     """Every group's learning rate to this share of its peak."""
     for group in optimiser.param_groups:
         if isinstance(group["lr"], Tensor):

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from consensus.network import MULTIPLIER_LIMIT, OFFSET_BOUND, IntegerNetwork
+from training.adam import Adam
 from training.graphs import RepeatedStep
-from training.optimise import build_adam, compute_gradients, draw_batches, set_rates
+from training.optimise import compute_gradients, draw_batches, set_rates
 from training.quantisation import LEVELS
 from training.recipe import Polish, Recipe
 from training.twin import Twin
@@ -42,7 +43,7 @@ def tune(
         {"params": [twin.free], "peak": polish.tune_weight_rate},
         {"params": others, "peak": polish.tune_rate},
     ]
-    optimiser = build_adam(groups, recipe.betas)
+    optimiser = Adam(groups, recipe.betas)
     inputs = features / LEVELS
     batch = min(polish.tune_batch, len(labels))
     batches = draw_batches(len(labels), batch, generator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.training.samples import NETWORK, build_recipe, build_watermark
+from training.adam import Adam
 from training.data import TrainingData
 from training.graphs import RepeatedStep
-from training.optimise import build_optimiser, build_step, compute_gradients, compute_loss, take_step
+from training.optimise import (
+    build_optimiser,
+    build_step,
+    compute_gradients,
+    compute_loss,
+    set_rates,
+    take_step,
+)
 from training.twin import MOMENTUM, Twin, convolve, find_fused
 
 STEPS = 12
@@ -127,3 +136,31 @@ def test_first_convolution_is_the_librarys() -> None:
         found.append((sums, own.grad))
     for ours, theirs in zip(*found, strict=True):
         assert float((ours.float() - theirs.float()).norm() / theirs.float().norm()) < 1e-2
+
+
+def test_adam_is_torchs() -> None:
+    """Bit for bit, at rates that change, with two groups of which one has two parameters."""
+    generator = torch.Generator().manual_seed(0)
+    starts = [torch.randn(*shape, generator=generator) for shape in ((5, 3), (7,), (2,))]
+    ours, theirs = ([torch.nn.Parameter(start.clone()) for start in starts] for _ in range(2))
+    mine = Adam(_group(ours), (0.5, 0.9))
+    reference = torch.optim.Adam(_group(theirs), lr=0.0, betas=(0.5, 0.9), fused=True)
+    for share in (0.1, 1.0, 0.3):
+        factors = [torch.randn(start.shape, generator=generator) for start in starts]
+        compute_gradients(mine, _weigh(ours, factors))
+        compute_gradients(reference, _weigh(theirs, factors))
+        set_rates(mine, share)
+        set_rates(reference, share)
+        mine.step()
+        reference.step()
+        assert all(torch.equal(left, right) for left, right in zip(ours, theirs, strict=True))
+    mine.zero_grad()
+    assert all(parameter.grad is None for parameter in ours)
+
+
+def _group(parameters: list[torch.nn.Parameter]) -> list[dict[str, Any]]:
+    return [{"params": parameters[:1], "peak": 0.4}, {"params": parameters[1:], "peak": 0.04}]
+
+
+def _weigh(parameters: list[torch.nn.Parameter], factors: list[Tensor]) -> Tensor:
+    return torch.stack([(p * factor).sum() for p, factor in zip(parameters, factors, strict=True)]).sum()

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.training.samples import NETWORK, build_recipe, build_watermark, widen
+from training.adam import Adam
 from training.data import TrainingData
 from training.optimise import build_optimiser, compute_loss, set_rates
 from training.stack import TwinStack, choose_merged, convolve
@@ -42,7 +43,7 @@ def _get_state(twin: Twin) -> list[Tensor]:
     return [value.detach().clone() for value in values]
 
 
-def _step(model: Twin | TwinStack, optimiser: torch.optim.Adam, inputs: Tensor, labels: Tensor) -> Tensor:
+def _step(model: Twin | TwinStack, optimiser: Adam, inputs: Tensor, labels: Tensor) -> Tensor:
     set_rates(optimiser, 0.5)
     loss, right = compute_loss(model.train(), inputs, labels, RECIPE)
     optimiser.zero_grad()
