@@ -26,7 +26,10 @@ from training.tasks import TASK_NAMES, load_recipe, load_task, load_task_file
 from training.twin import Twin
 
 _TURNS = 25
-_COLD_STARTS = {"cpu": 5, "cuda": 3}
+_WARM_UP = 5
+"""Steps, of which a GPU records the fourth."""
+
+_COLD_STARTS = 3
 _RANKS = 2
 _RANK_TURNS = 5
 _FIRST_STEP = (
@@ -69,7 +72,7 @@ def _measure_steps(name: str, ground: Ground, count: int, images_goal: float | N
     kinds: Sequence[type[Twin]] = (Twin, Unmarked, Plain)
     steps = [ground.build_step(kind) for kind in kinds]
     for step in steps:
-        ground.measure_seconds(step, 2)
+        ground.measure_seconds(step, _WARM_UP)
     turns = [[ground.measure_seconds(step, count) for step in steps] for _ in range(_TURNS)]
     marked = tuple(marked / unmarked for marked, unmarked, _ in turns)
     rounded = tuple(unmarked / plain for _, unmarked, plain in turns)
@@ -89,7 +92,7 @@ def _measure_pass(name: str, device: str, count: int) -> Row:
     ground = Ground(file.network, file.rungs[-1].frozen, file.recipe.batch, device)
     alone, together = ground.build_step(), ground.build_pass(networks)
     for step in (alone, together):
-        ground.measure_seconds(step, 2)
+        ground.measure_seconds(step, _WARM_UP)
     gains = tuple(
         networks * ground.measure_seconds(alone, 2 * count) / ground.measure_seconds(together, count)
         for _ in range(_TURNS)
@@ -99,7 +102,7 @@ def _measure_pass(name: str, device: str, count: int) -> Row:
 
 def _measure_cold_start(options: argparse.Namespace) -> Row:
     words = [sys.executable, "-c", _FIRST_STEP, str(options.data), options.device]
-    seconds = tuple(_measure_first_line(words) for _ in range(_COLD_STARTS[options.device]))
+    seconds = tuple(_measure_first_line(words) for _ in range(_COLD_STARTS))
     return Row("cold start of a miner to its first step", "s", seconds, Goal("<=", 10))
 
 

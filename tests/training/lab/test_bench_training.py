@@ -38,7 +38,7 @@ def test_steps_of_every_kind_count_right_answers(kind: type[Twin]) -> None:
 def test_rows_are_measured_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_dataset_file(tmp_path / "digits.dataset", import_digits())
     monkeypatch.setattr(bench_training, "_TURNS", 3)
-    monkeypatch.setattr(bench_training, "_COLD_STARTS", {"cpu": 1})
+    monkeypatch.setattr(bench_training, "_COLD_STARTS", 1)
     monkeypatch.setattr(bench_training, "_run_ranks", lambda device, batch: [[100.0, 150.0]])
     monkeypatch.setattr(bench_training, "PAPER", NETWORK)
     options = Namespace(device="cpu", threads=1, data=tmp_path / "digits.dataset")
