@@ -11,7 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -25,8 +25,8 @@ from consensus.network import IntegerNetwork
 from consensus.network import compute_logits as compute_normative_logits
 from consensus.task import Rung, Task
 from training.data import Records
-from training.inference import PreparedNetwork
-from training.products import FLOAT32, FLOAT64, INT8, Product
+from training.inference import ConvolvedNetwork, PreparedNetwork
+from training.products import FLOAT32, FLOAT64, INT8
 from training.selftest import WORST_CASES, WorstCase, compute_known_answer, draw_usual_case
 
 _log = logging.getLogger("freezenet.training")
@@ -51,6 +51,11 @@ def compute_logits_in_float32(network: IntegerNetwork, pixels: Tensor) -> Tensor
     return PreparedNetwork(FLOAT32, network, pixels.device).compute_logits(pixels)
 
 
+def compute_logits_by_convolution(network: IntegerNetwork, pixels: Tensor) -> Tensor:
+    """Logits by torch's convolutions in float32: the fastest where a processor multiplies no bytes."""
+    return ConvolvedNetwork(network, pixels.device).compute_logits(pixels)
+
+
 def compute_logits_in_float64(network: IntegerNetwork, pixels: Tensor) -> Tensor:
     """Logits with every sum in float64."""
     return PreparedNetwork(FLOAT64, network, pixels.device).compute_logits(pixels)
@@ -72,7 +77,12 @@ def compute_logits_in_fused_int8(network: IntegerNetwork, pixels: Tensor) -> Ten
 
 
 BACKENDS: dict[str, tuple[ComputeLogits, ...]] = {
-    "cpu": (compute_logits_in_int8, compute_logits_in_float32, compute_logits_in_float64),
+    "cpu": (
+        compute_logits_in_int8,
+        compute_logits_by_convolution,
+        compute_logits_in_float32,
+        compute_logits_in_float64,
+    ),
     "cuda": (compute_logits_in_fused_int8, compute_logits_in_float32, compute_logits_in_float64),
 }
 """By the kind of device, the one that ought to be fastest first."""
@@ -121,15 +131,14 @@ def count_right(logits: Tensor, labels: Tensor) -> int:
 def compute_features(network: IntegerNetwork, pixels: Tensor) -> Tensor:
     """float32[n, flat] integer activations behind the last convolution of uint8[n, c, h, w] pixels."""
     device = pixels.device
-    chosen = choose_compute_logits(device)
-    if chosen is compute_logits_in_fused_int8:
-        return _fuse(network, device).compute_features(pixels)
-    products: dict[ComputeLogits | None, Product] = {
-        compute_logits_in_int8: INT8,
-        compute_logits_in_float32: FLOAT32,
+    ways: dict[ComputeLogits | None, Callable[[IntegerNetwork, torch.device], PreparedNetwork]] = {
+        compute_logits_in_fused_int8: _fuse,
+        compute_logits_in_int8: partial(PreparedNetwork, INT8),
+        compute_logits_by_convolution: ConvolvedNetwork,
+        compute_logits_in_float32: partial(PreparedNetwork, FLOAT32),
     }
-    product = products.get(chosen, FLOAT64)
-    return PreparedNetwork(product, network, device).compute_features(pixels)
+    prepare = ways.get(choose_compute_logits(device), partial(PreparedNetwork, FLOAT64))
+    return prepare(network, device).compute_features(pixels)
 
 
 def draw_secret_order(count: int) -> Tensor:

@@ -1,7 +1,8 @@
-"""The integer network on torch: the logits of consensus.network, by one exact matrix product per layer.
+"""The integer network on torch: the logits of consensus.network, by exact sums of products.
 
-A convolution is a product over its windows, so that no library can choose Winograd or FFT for it. Records are
-taken a few at a time, so that a layer's windows and sums stay in the cache. How a product stays exact is
+In the one way a convolution is a matrix product over its windows, so that no library can choose Winograd or
+FFT for it; in the other it is the library's, which a self-test must find to add up products. Records are
+taken a few at a time, so that a layer's values stay in the cache. How a product stays exact is
 training.products'; whether it is so on this machine, training.evaluator finds out.
 """
 
@@ -10,19 +11,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from consensus.network import IntegerNetwork, Layer, NetworkSpec
-from training.products import Product
+from training.products import FLOAT32, Product
 
+_LARGEST = 127
+_FLOAT32_LIMIT = 2.0**24
+"""Up to here float32 holds every integer."""
 _STEP = 2.0**-24
 _HALF = float(2**23)
 _TILE_BYTES = {"cpu": 2**22, "cuda": 2**30}
 """What the windows of the widest layer may take at once; on CUDA each launch must be worth it."""
+_CONVOLVED_BYTES = 6 * 2**20
+"""What the sums of the widest layer may take at once where the library convolves."""
 _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Numbers of so many bytes: the channels of a narrow layer's place are moved as one."""
 
@@ -131,6 +139,61 @@ class PreparedNetwork:
 
     def _load(self, values: npt.NDArray[np.generic]) -> Tensor:
         return torch.tensor(values.astype(np.float64), device=self._device)
+
+
+class ConvolvedNetwork(PreparedNetwork):
+    """The same by torch's own convolutions in float32, without windows in memory.
+
+    No sum may pass 2^24, in whatever order it is added up: where a row's weights could, the inputs are cut
+    into as many pieces as it takes.
+    """
+
+    def __init__(self, network: IntegerNetwork, device: torch.device) -> None:
+        super().__init__(FLOAT32, network, device)
+        self._tile_records = _count_records(network.spec)
+
+    def _prepare_convolutions(self, network: IntegerNetwork) -> list[PreparedLayer]:
+        convolutions = network.spec.layers[:-2]
+        self._pieces = [
+            _cut_inputs(self._load(network.weights[layer.start : layer.stop]).view(layer.shape))
+            for layer in convolutions
+        ]
+        return super()._prepare_convolutions(network)
+
+    def _extract(self, pixels: Tensor) -> Tensor:
+        activations = (pixels >> 1).float()
+        for layer, pieces in zip(self._convolutions, self._pieces, strict=True):
+            activations = activations.contiguous(memory_format=torch.channels_last)
+            sums = _sum_pieces(activations, pieces).permute(0, 2, 3, 1).contiguous()
+            activations = normalise(pool(sums) if layer.pooled else sums, layer).float().permute(0, 3, 1, 2)
+        return activations.flatten(1)
+
+
+def _cut_inputs(weights: Tensor) -> list[Tensor]:
+    """float32[out, in, 3, 3] pieces of float64[out, inputs, 3, 3] integers, of which none adds up to 2^24."""
+    for count in range(1, weights.shape[1] + 1):
+        pieces = torch.split(weights, -(-weights.shape[1] // count), 1)
+        if all(float(piece.abs().sum((1, 2, 3)).max()) * _LARGEST < _FLOAT32_LIMIT for piece in pieces):
+            break
+    return [piece.float().contiguous(memory_format=torch.channels_last) for piece in pieces]
+
+
+def _sum_pieces(activations: Tensor, pieces: list[Tensor]) -> Tensor:
+    """float[n, out, y, x] sums, in float64 where there are several pieces."""
+    if len(pieces) == 1:
+        return F.conv2d(activations, pieces[0], padding=1)
+    parts = torch.split(activations, [piece.shape[1] for piece in pieces], 1)
+    sums = (F.conv2d(part, piece, padding=1).double() for part, piece in zip(parts, pieces, strict=True))
+    return reduce(torch.add, sums)
+
+
+def _count_records(spec: NetworkSpec) -> int:
+    """How many records torch's convolutions take at once: their sums stay in the cache."""
+    widest, positions = 1, spec.h * spec.w
+    for layer in spec.layers[:-2]:
+        widest = max(widest, layer.outputs * positions)
+        positions //= 4 if layer.pooled else 1
+    return max(1, _CONVOLVED_BYTES // (4 * widest))
 
 
 def compute_tile_records(spec: NetworkSpec, product: Product, device_type: str) -> int:

@@ -20,6 +20,7 @@ from tests.training.networks import SPECS, count_wrong_widths, draw_network, dra
 from training.evaluator import (
     ComputeLogits,
     choose_compute_logits,
+    compute_logits_by_convolution,
     compute_logits_in_float32,
     compute_logits_in_int8,
 )
@@ -76,6 +77,7 @@ def _find(threads: int) -> dict[str, bool | int]:
     torch.set_num_threads(threads)
     return {
         "int8": _is_chosen(compute_logits_in_int8),
+        "convolution": _is_chosen(compute_logits_by_convolution),
         "float32": _is_chosen(compute_logits_in_float32),
         "signed": _is_chosen(compute_signed_logits),
         "different": sum(_count_different(seed) for seed in range(4)),

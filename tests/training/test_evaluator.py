@@ -32,7 +32,7 @@ from training.evaluator import (
     compute_logits_normatively,
     count_right,
 )
-from training.inference import PreparedLayer, PreparedNetwork
+from training.inference import PreparedLayer, PreparedNetwork, _cut_inputs
 from training.products import FLOAT32, FLOAT64, INT8, Product
 from training.selftest import WORST_CASES, WorstCase, compute_known_answer
 
@@ -128,7 +128,7 @@ def test_instruction_sets_and_threads_do_not_matter() -> None:
     )
     findings = json.loads(done.stdout)
     for found in findings.values():
-        assert found["int8"] == found["float32"] == [True, True]
+        assert found["int8"] == found["float32"] == found["convolution"] == [True, True]
         assert found["different"] == found["wrong_widths"] == [0, 0]
     # The setting had its effect, and signed rows are caught where they are wrong: without VNNI. On processors
     # that have AVX2 alone torch does not ask oneDNN for them, is exact and slow.
@@ -281,6 +281,17 @@ def test_count_equals_the_normative_one(case: WorstCase) -> None:
     assert _count_fast(known.network, known.pixels, labels) == count_correct(
         known.network, known.pixels, labels
     )
+
+
+def test_sums_that_could_pass_the_limit_of_float32_are_cut() -> None:
+    """256 inputs of ±127 add up to 37 million: three pieces; of ±20 one is enough."""
+    for levels, pieces in ((127, 3), (20, 1)):
+        weights = torch.full((2, 256, 3, 3), levels, dtype=torch.float64)
+        weights[0, ::2] *= -1
+        cut = _cut_inputs(weights)
+        assert len(cut) == pieces
+        assert torch.equal(torch.cat(cut, 1).double(), weights)
+        assert all(float(piece.abs().sum((1, 2, 3)).max()) * 127 < 2**24 for piece in cut)
 
 
 def test_features_are_the_same_by_every_product() -> None:
