@@ -22,9 +22,7 @@ class Records:
 
     @classmethod
     def load(cls, split: Split, device: str | torch.device) -> Records:
-        """The split's arrays on the device; a numbered GPU becomes the current one, where kernels start."""
-        if (named := torch.device(device)).type == "cuda" and named.index is not None:
-            torch.cuda.set_device(named)
+        """The split's arrays on the device."""
         pixels, labels = torch.from_numpy(split.pixels), torch.from_numpy(split.labels)
         return cls(pixels.to(device), labels.to(device, torch.int64))
 
