@@ -6,6 +6,7 @@ Any other skip fails the run, so that a suite cannot quietly shrink.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -30,6 +31,10 @@ def _is_cuda_missing() -> bool:
     return not torch.cuda.is_available()
 
 
+def _is_triton_missing() -> bool:
+    return importlib.util.find_spec("triton") is None
+
+
 @cache
 def _is_container_engine_missing() -> bool:
     if shutil.which("docker") is None:
@@ -40,6 +45,7 @@ def _is_container_engine_missing() -> bool:
 # marker -> (the one reason its tests may be skipped for, the condition that skips them)
 ALLOWED_SKIPS: dict[str, tuple[str, Callable[[], bool]]] = {
     "cuda": ("needs a CUDA device", _is_cuda_missing),
+    "triton": ("needs Triton, which comes with torch's builds for GPUs", _is_triton_missing),
     "docker": ("needs a running container engine", _is_container_engine_missing),
 }
 

@@ -151,7 +151,7 @@ class MiningAttempt:
         return pick_freest(header, self._recipe.headers, self._task.network, frozen_count)
 
     def _count_networks(self, rung: Rung) -> int:
-        """The recipe's, but no more than the courses that the rung is worth: one of them should win."""
+        """What the device takes, but no more than the courses that the rung is worth: one should win."""
         course = 3 * self._task.network.multiply_accumulates * self._recipe.get_plan(rung).samples
         return max(1, min(self.networks, rung.work * 10**6 // course))
 

@@ -11,7 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 
 import numpy as np
 import torch
@@ -69,10 +69,7 @@ def compute_logits_normatively(network: IntegerNetwork, pixels: Tensor) -> Tenso
 
 
 def compute_logits_in_fused_int8(network: IntegerNetwork, pixels: Tensor) -> Tensor:
-    """Logits by one kernel a layer (training.kernels.evaluation): for a GPU that Triton compiles for.
-
-    Raises RuntimeError where Triton is not installed or does not compile.
-    """
+    """Logits by one kernel a layer (training.kernels.evaluation): for a GPU that Triton compiles for."""
     return _fuse(network, pixels.device).compute_logits(pixels)
 
 
@@ -103,7 +100,7 @@ def choose_compute_logits(
 def _choose(device: torch.device, backends: tuple[ComputeLogits, ...]) -> ComputeLogits | None:
     exact = []
     for compute_logits in backends:
-        if _is_exact(compute_logits, device):
+        if _is_exact(compute_logits, device) and _is_usual(compute_logits, device):
             exact.append(compute_logits)
         else:
             _log.warning("%s is not exact on %s and steps aside", compute_logits.__name__, device)
@@ -183,10 +180,8 @@ class ExactWorkVerifier:
 
 def _fuse(network: IntegerNetwork, device: torch.device) -> PreparedNetwork:
     """Imported here: Triton comes with torch's builds for GPUs alone."""
-    try:
-        from training.kernels.evaluation import FusedNetwork
-    except ImportError as error:
-        raise RuntimeError(str(error)) from error
+    from training.kernels.evaluation import FusedNetwork
+
     return FusedNetwork(network, device)
 
 
@@ -197,6 +192,22 @@ def _is_exact(compute_logits: ComputeLogits, device: torch.device) -> bool:
         # Compilers of kernels have errors of their own; whatever it is, there are other back-ends.
         _log.warning("%s does not run on %s: %s", compute_logits.__name__, device, error)
         return False
+
+
+def _is_usual(compute_logits: ComputeLogits, device: torch.device) -> bool:
+    """Whether it finds a usual network's logits too, whose shapes libraries may take another way.
+
+    They are those of float64 on the CPU, which is always exact.
+    """
+    network, pixels = draw_usual_case()
+    records = torch.from_numpy(pixels)
+    return torch.equal(compute_logits(network, records.to(device)).cpu(), _compute_usual_logits())
+
+
+@cache
+def _compute_usual_logits() -> Tensor:
+    network, pixels = draw_usual_case()
+    return compute_logits_in_float64(network, torch.from_numpy(pixels))
 
 
 def _is_exact_on(compute_logits: ComputeLogits, device: torch.device, case: WorstCase) -> bool:

@@ -32,7 +32,7 @@ class RepeatedStep:
         self._result = torch.empty(0)
 
     def __call__(self, *inputs: Tensor | float) -> Tensor:
-        """What the function returns, the caller's to keep."""
+        """What the function returns, the caller's to keep. On a GPU raises ValueError for another shape."""
         if self._stream is None:
             return self._act(*inputs)
         self._take(inputs, self._stream.device)
@@ -50,10 +50,12 @@ class RepeatedStep:
             self._inputs = [torch.as_tensor(value, **_form(value)).to(device, copy=True) for value in inputs]
             return
         for place, value in zip(self._inputs, inputs, strict=True):
-            if isinstance(value, Tensor):
-                place.copy_(value, non_blocking=True)
-            else:
+            if not isinstance(value, Tensor):
                 place.fill_(value)
+            elif value.shape != place.shape:
+                raise ValueError(f"a step of {tuple(place.shape)} was recorded, not of {tuple(value.shape)}")
+            else:
+                place.copy_(value, non_blocking=True)
 
     def _act_eagerly(self, stream: torch.cuda.Stream) -> Tensor:
         """On the stream of the recording, where what it leaves behind belongs."""

@@ -8,7 +8,7 @@ training.products'; whether it is so on this machine, training.evaluator finds o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
@@ -40,7 +40,8 @@ class PreparedLayer:
     """A normalised layer in the number format and on the device of a product."""
 
     matrix: Tensor
-    """[terms, out]; a convolution's in the order row, column, channel, zeros for channels without values."""
+    """[terms, out]; a convolution's in the order row, column, channel, zeros for channels without values, but
+    of a ConvolvedNetwork [out, in, 3, 3]."""
     scale: Tensor
     """float64[row]: M·2^-24 of every value in an image row, or of every unit."""
     offset: Tensor
@@ -58,7 +59,7 @@ class PreparedNetwork:
         self._hidden = self._prepare(network, len(convolutions), hidden, 1)
         self._last = self._prepare_matrix(network, last)
         self._bias = self._load(network.bias)
-        self._tile_records = compute_tile_records(network.spec, product, device.type)
+        self._tile_records = self._count_records(network.spec)
 
     @torch.no_grad()
     def compute_logits(self, pixels: Tensor) -> Tensor:
@@ -114,6 +115,10 @@ class PreparedNetwork:
         windows = cut_windows(padded)
         return self._product.multiply(windows, layer.matrix).view(count, height - 2, width - 2, -1)
 
+    def _count_records(self, spec: NetworkSpec) -> int:
+        size, most = self._product.activations.itemsize, _TILE_BYTES[self._device.type]
+        return count_tile_records(spec, lambda layer: size * layer.fan_in, most)
+
     def _prepare_convolutions(self, network: IntegerNetwork) -> list[PreparedLayer]:
         prepared, width = [], network.spec.w
         for index, layer in enumerate(network.spec.layers[:-2]):
@@ -134,7 +139,6 @@ class PreparedNetwork:
             filled = np.zeros((layer.outputs, 3, 3, widen(inputs, self._product.activations)), np.int8)
             filled[..., :inputs] = weights.transpose(0, 2, 3, 1)
             weights = filled.reshape(layer.outputs, -1)
-        # As columns in memory: training.kernels.evaluation reads it so, products do not mind.
         return torch.tensor(weights, dtype=self._product.weights, device=self._device).T
 
     def _load(self, values: npt.NDArray[np.generic]) -> Tensor:
@@ -150,15 +154,15 @@ class ConvolvedNetwork(PreparedNetwork):
 
     def __init__(self, network: IntegerNetwork, device: torch.device) -> None:
         super().__init__(FLOAT32, network, device)
-        self._tile_records = _count_records(network.spec)
+        self._pieces = [_cut_inputs(layer.matrix) for layer in self._convolutions]
 
-    def _prepare_convolutions(self, network: IntegerNetwork) -> list[PreparedLayer]:
-        convolutions = network.spec.layers[:-2]
-        self._pieces = [
-            _cut_inputs(self._load(network.weights[layer.start : layer.stop]).view(layer.shape))
-            for layer in convolutions
-        ]
-        return super()._prepare_convolutions(network)
+    def _count_records(self, spec: NetworkSpec) -> int:
+        return count_tile_records(spec, lambda layer: 4 * layer.outputs, _CONVOLVED_BYTES)
+
+    def _prepare_matrix(self, network: IntegerNetwork, layer: Layer) -> Tensor:
+        if layer.kind != "convolution":
+            return super()._prepare_matrix(network, layer)
+        return self._load(network.weights[layer.start : layer.stop]).view(layer.shape)
 
     def _extract(self, pixels: Tensor) -> Tensor:
         activations = (pixels >> 1).float()
@@ -187,22 +191,13 @@ def _sum_pieces(activations: Tensor, pieces: list[Tensor]) -> Tensor:
     return reduce(torch.add, sums)
 
 
-def _count_records(spec: NetworkSpec) -> int:
-    """How many records torch's convolutions take at once: their sums stay in the cache."""
+def count_tile_records(spec: NetworkSpec, count_bytes: Callable[[Layer], int], most_bytes: int) -> int:
+    """How many records are taken at once, by what a convolution's place takes and all may take, in bytes."""
     widest, positions = 1, spec.h * spec.w
     for layer in spec.layers[:-2]:
-        widest = max(widest, layer.outputs * positions)
+        widest = max(widest, count_bytes(layer) * positions)
         positions //= 4 if layer.pooled else 1
-    return max(1, _CONVOLVED_BYTES // (4 * widest))
-
-
-def compute_tile_records(spec: NetworkSpec, product: Product, device_type: str) -> int:
-    """How many records are taken at once."""
-    widest, positions = 1, spec.h * spec.w
-    for layer in spec.layers[:-2]:
-        widest = max(widest, layer.fan_in * positions)
-        positions //= 4 if layer.pooled else 1
-    return max(1, _TILE_BYTES[device_type] // (product.activations.itemsize * widest))
+    return max(1, most_bytes // widest)
 
 
 def widen(channels: int, dtype: torch.dtype) -> int:

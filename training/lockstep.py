@@ -6,7 +6,7 @@ and end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 
 import torch
 
@@ -45,7 +45,14 @@ class Lockstep:
     def follow(self, poll: Callable[[], None] = lambda: None) -> Iterator[tuple[Course, Checkpoint]]:
         """All of them, checkpoint by checkpoint; one that has left is not followed further."""
         steps = train_together(self._courses, self._gone) if len(self._courses) > 1 else None
-        ways = [(course, course.follow(poll, steps)) for course in self._courses]
+        try:
+            yield from self._follow([(course, course.follow(poll, steps)) for course in self._courses])
+        finally:
+            # Courses and steps hold each other, and the steps what a GPU recorded.
+            if steps is not None:
+                steps.close()
+
+    def _follow(self, ways: list[tuple[Course, Iterator[Checkpoint]]]) -> Iterator[tuple[Course, Checkpoint]]:
         while ways:
             for course, way in ways:
                 if course in self._gone:
@@ -62,7 +69,7 @@ class Lockstep:
         self._gone.add(course)
 
 
-def train_together(courses: Sequence[Course], gone: Collection[Course]) -> Iterator[None]:
+def train_together(courses: Sequence[Course], gone: Collection[Course]) -> Generator[None, None, None]:
     """Trains the twins of several courses, a step of all at a time, and notes it in each.
 
     Those in `gone`, which may grow between steps, are noted no more. Raises ValueError for courses that
@@ -96,7 +103,7 @@ def _take(stack: TwinStack, optimiser: Adam, places: Sequence[int], recipe: Reci
     smaller = TwinStack([stack.twins[place] for place in places])
     taken = build_optimiser(smaller, recipe)
     for old, new in zip(stack.parameters(), smaller.parameters(), strict=True):
-        moments = optimiser.state[old].items()
-        # All but the count of steps have the twins as their first dimension.
+        # All but the count of steps have the twins as their first dimension. Before a step there is nothing.
+        moments = optimiser.state.get(old, {}).items()
         taken.state[new] = {name: value[list(places)] if value.dim() else value for name, value in moments}
     return smaller, taken

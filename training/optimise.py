@@ -26,7 +26,7 @@ class Ranks(Protocol):
     def take(self, indices: Tensor) -> Tensor:
         """This process's share of int64[batch] indices."""
 
-    def join(self, twin: Twin, right: Tensor) -> Tensor:
+    def join(self, model: Twin | TwinStack, right: Tensor) -> Tensor:
         """Averages gradients and statistics over all processes; returns their right answers in sum."""
 
 
@@ -68,7 +68,7 @@ def build_step(
     def take(indices: Tensor, progress: float | Tensor) -> Tensor:
         loss, right = compute_loss(model, data.inputs[indices], data.train.labels[indices], recipe)
         compute_gradients(optimiser, loss)
-        right = right if ranks is None or isinstance(model, TwinStack) else ranks.join(model, right)
+        right = right if ranks is None else ranks.join(model, right)
         take_step(model, optimiser, recipe, progress)
         return right
 

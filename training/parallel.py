@@ -30,6 +30,7 @@ from training.dataset_file import read_dataset_file
 from training.headers import NONCES
 from training.rate import HEADERS_APART, build_practice_header
 from training.recipe import Recipe
+from training.stack import TwinStack
 from training.tasks import TASK_NAMES, load_recipe, load_task, load_task_file
 from training.twin import Twin
 
@@ -55,13 +56,13 @@ class ProcessRanks:
         """This rank's share of int64[batch] indices."""
         return indices[self.rank :: self.count]
 
-    def join(self, twin: Twin, right: Tensor) -> Tensor:
+    def join(self, model: Twin | TwinStack, right: Tensor) -> Tensor:
         """Averages gradients and running statistics in one exchange; int64[] right answers of all ranks.
 
         Raises _Left on a rank that follows, once rank 0 has ended the attempt.
         """
-        gradients = [parameter.grad for parameter in twin.parameters() if parameter.grad is not None]
-        shared = [*gradients, *twin.means, *twin.variances]
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        shared = [*gradients, *model.means, *model.variances]
         flat = torch.cat([*(tensor.reshape(-1) for tensor in shared), right.reshape(1), right.new_zeros(1)])
         dist.all_reduce(flat)
         # Only who follows waits for the flag: rank 0 set it, and a GPU must not idle for it.

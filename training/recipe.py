@@ -61,7 +61,7 @@ class Recipe:
     headers: int
     """Of so many the one that leaves the filters freest is looked at (training.headers)."""
     networks: int
-    """Trained in one pass, each under a header of its own: a small one alone leaves a processor idle."""
+    """Trained in one pass on a core, each under a header of its own: a small one alone leaves it idle."""
     batch: int
     """Samples of one step of each."""
     weight_rate: float

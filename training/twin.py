@@ -7,9 +7,10 @@ they have no gradient and cannot move. Only `free` is trained, with the normalis
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 from consensus.network import BIAS_BOUND, MULTIPLIER_LIMIT, OFFSET_BOUND, IntegerNetwork, NetworkSpec
 from consensus.watermark import Watermark
 from training.quantisation import LEVELS, get_weight_levels, place_weights, quantise_activations
+
+_log = logging.getLogger("freezenet.training")
 
 EPSILON = 1e-5
 MOMENTUM = 0.1
@@ -86,35 +89,51 @@ def convolve(activations: Tensor, weights: Tensor) -> Tensor:
     """
     is_image = activations.shape[1] <= _FEW_CHANNELS and not activations.requires_grad
     if is_image and activations.is_cuda and torch.is_autocast_enabled("cuda"):
-        convolve_images = _load_kernels().convolve_images
-        if convolve_images is not None:
-            return convolve_images(activations, weights)
+        kernels = _load_kernels()
+        if kernels:
+            return kernels.convolve_images(activations, weights)
     return F.conv2d(activations, weights, padding=1)
 
 
 def find_fused(sums: Tensor, pooled: bool) -> Callable[..., Tensor] | None:
     """training.kernels' `normalise` where it takes float[n, c, h, w] or float[n, c] sums: on a GPU."""
     is_even = not any(size % 2 for size in sums.shape[2:]) if pooled else True
-    return _load_kernels().normalise if sums.is_cuda and is_even else None
+    kernels = _load_kernels() if sums.is_cuda and is_even else None
+    return kernels.normalise if kernels else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Kernels:
-    """What a GPU has kernels for; None without Triton."""
+class _Kernels(NamedTuple):
+    """What a GPU has kernels for (training.kernels)."""
 
-    normalise: Callable[..., Tensor] | None = None
-    convolve_images: Callable[[Tensor, Tensor], Tensor] | None = None
+    normalise: Callable[..., Tensor]
+    convolve_images: Callable[[Tensor, Tensor], Tensor]
 
 
 @cache
-def _load_kernels() -> _Kernels:
-    """Triton comes with torch's builds for GPUs alone, and takes a while to import."""
+def _load_kernels() -> _Kernels | None:
+    """None where Triton is not installed, or does not compile: it wants a compiler of C. Takes a while."""
     try:
         from training.kernels.images import convolve_images
         from training.kernels.normalisation import normalise
-    except ImportError:
-        return _Kernels()
-    return _Kernels(normalise, convolve_images)
+
+        kernels = _Kernels(normalise, convolve_images)
+        _try(kernels, "cuda")
+    except Exception as error:
+        _log.warning("training goes on without kernels of its own: %s", error)
+        return None
+    return kernels
+
+
+def _try(kernels: _Kernels, device: str) -> None:
+    """Raises whatever keeps the kernels from running on a device, forward or backward."""
+    images = torch.ones(1, 1, 2, 2, device=device)
+    weights, gain = torch.ones(4, 1, 3, 3, device=device), torch.ones(4, device=device)
+    with torch.enable_grad():
+        sums = kernels.convolve_images(images, weights.requires_grad_())
+        statistics = torch.zeros_like(gain), torch.ones_like(gain)
+        terms = gain.requires_grad_(), torch.zeros_like(gain)
+        values = kernels.normalise(sums, *terms, *statistics, MOMENTUM, EPSILON, True, LEVELS)
+        torch.autograd.grad(values.float().sum(), (weights, gain))
 
 
 class Twin(TwinBase):

@@ -49,7 +49,7 @@ class TrainerSetup:
 
 @dataclass(frozen=True, slots=True)
 class TrainRequest:
-    """One attempt, with up to as many networks as the recipe trains in one pass."""
+    """One attempt, with up to as many networks as the device trains in one pass."""
 
     header: Header
     """Of the first network, nonce included; counted up from there."""

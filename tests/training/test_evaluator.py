@@ -68,6 +68,7 @@ def test_random_networks_on_cuda(compute: ComputeLogits, spec: NetworkSpec) -> N
         assert torch.equal(logits.cpu().long(), known[:size])
 
 
+@pytest.mark.triton
 def test_kernels_are_right_in_the_interpreter() -> None:
     """Of evaluation and of training; what a GPU makes of them, the tests that need one find out."""
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "TRITON_INTERPRET": "1"}
@@ -81,10 +82,21 @@ def test_kernels_are_right_in_the_interpreter() -> None:
     assert findings["images"] < 1e-4
 
 
-def test_without_triton_another_back_end_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_triton_another_back_end_is_taken(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setitem(sys.modules, "training.kernels.evaluation", None)
     backends = [compute_logits_in_fused_int8, compute_logits_in_float64]
     assert choose_compute_logits("cpu", backends) is compute_logits_in_float64
+    assert "import of training.kernels.evaluation halted" in caplog.text
+
+
+def test_a_backend_that_errs_on_usual_shapes_steps_aside() -> None:
+    def compute(network: IntegerNetwork, pixels: Tensor) -> Tensor:
+        wrong = 1 if network.spec.filters == 32 else 0
+        return compute_logits_in_float64(network, pixels) + wrong
+
+    assert choose_compute_logits("cpu", [compute]) is None
 
 
 def test_an_exact_backend_is_found_here() -> None:

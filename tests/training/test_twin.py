@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,7 +24,7 @@ from tests.training.samples import NETWORK, build_recipe, build_watermark
 from training.data import TrainingData
 from training.optimise import train
 from training.quantisation import get_weight_levels, quantise_activations, quantise_weights
-from training.twin import Twin
+from training.twin import Twin, _load_kernels
 
 
 def _build_twin(frozen: int, seed: int = 0) -> Twin:
@@ -188,3 +189,10 @@ def test_normalisations_begin_as_the_recipe_says() -> None:
     twin = Twin(NETWORK, build_watermark(9_800), torch.Generator().manual_seed(0), gain=0.25, shift=0.3)
     assert all(torch.all(gain == 0.25) for gain in twin.gains)
     assert all(torch.all(shift == torch.tensor(0.3)) for shift in twin.shifts)
+
+
+def test_without_triton_training_has_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "training.kernels.images", None)
+    _load_kernels.cache_clear()
+    assert _load_kernels() is None
+    _load_kernels.cache_clear()

@@ -19,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from consensus.network import IntegerNetwork, Layer, NetworkSpec
-from training.inference import PreparedLayer, PreparedNetwork
+from training.inference import PreparedLayer, PreparedNetwork, count_tile_records
 from training.products import FLOAT32
 
 _TILE_BYTES = 2**30
@@ -35,17 +35,17 @@ class FusedLayer:
     """A convolution in the kernel's form; all tensors lie in memory without gaps."""
 
     matrix: Tensor
-    """int8[columns, terms]: a row an output, in the order row, column, channel; zeros up to whole tiles."""
+    """int8[rows, terms]: a row an output, in the order row, column, channel; zeros up to whole tiles."""
     multipliers: Tensor
-    """int64[columns]: M."""
+    """int64[rows]: M."""
     offsets: Tensor
-    """int64[columns]: B + 2^23."""
+    """int64[rows]: B + 2^23."""
     channels: int
     """Of the activations in memory."""
     outputs: int
     pooled: bool
     columns: int
-    """Of a tile."""
+    """Outputs of a tile."""
 
 
 class FusedNetwork(PreparedNetwork):
@@ -53,7 +53,10 @@ class FusedNetwork(PreparedNetwork):
 
     def __init__(self, network: IntegerNetwork, device: torch.device) -> None:
         super().__init__(FLOAT32, network, device)
-        self._tile_records = _compute_tile_records(network.spec)
+
+    def _count_records(self, spec: NetworkSpec) -> int:
+        # Places about an image are a ninth of it at four rows and less at more: twice is enough.
+        return count_tile_records(spec, lambda layer: 2 * max(_fill(spec.c), layer.outputs), _TILE_BYTES)
 
     def _prepare_convolutions(self, network: IntegerNetwork) -> list[PreparedLayer]:
         weights = torch.from_numpy(network.weights).to(self._device)
@@ -62,7 +65,7 @@ class FusedNetwork(PreparedNetwork):
         for index, layer in enumerate(network.spec.layers[:-2]):
             own = weights[layer.start : layer.stop].view(layer.shape)
             terms = network.multipliers[index], network.offsets[index]
-            self._fused.append(_fuse(layer, channels, own, *terms))
+            self._fused.append(_prepare_layer(layer, channels, own, *terms))
             channels = layer.outputs
         return []
 
@@ -71,11 +74,11 @@ class FusedNetwork(PreparedNetwork):
         levels = (pixels >> 1).permute(0, 2, 3, 1)
         activations = F.pad(levels, (0, channels - levels.shape[3], 1, 1, 1, 1)).to(torch.int8).contiguous()
         for layer in self._fused:
-            activations = convolve(activations, layer)
+            activations = convolve_integers(activations, layer)
         return activations[:, 1:-1, 1:-1].permute(0, 3, 1, 2).float().flatten(1)
 
 
-def _fuse(
+def _prepare_layer(
     layer: Layer,
     channels: int,
     weights: Tensor,
@@ -102,16 +105,7 @@ def _fill(channels: int) -> int:
     return channels if channels > 4 else 4
 
 
-def _compute_tile_records(spec: NetworkSpec) -> int:
-    """How many records are taken at once."""
-    widest, height, width = _fill(spec.c) * (spec.h + 2) * (spec.w + 2), spec.h, spec.w
-    for layer in spec.layers[:-2]:
-        height, width = (height // 2, width // 2) if layer.pooled else (height, width)
-        widest = max(widest, layer.outputs * (height + 2) * (width + 2))
-    return max(1, _TILE_BYTES // widest)
-
-
-def convolve(activations: Tensor, layer: FusedLayer) -> Tensor:
+def convolve_integers(activations: Tensor, layer: FusedLayer) -> Tensor:
     """int8[n, y+2, x+2, out] normalised activations of int8[n, h+2, w+2, in] ones, zeros about both.
 
     Raises triton's errors where it cannot compile.
@@ -121,8 +115,8 @@ def convolve(activations: Tensor, layer: FusedLayer) -> Tensor:
     high, wide = (height - 2) // stride, (width - 2) // stride
     results = activations.new_zeros(count, high + 2, wide + 2, layer.outputs)
     places = count * high * wide
-    if places:
-        _convolve[triton.cdiv(places, _ROWS), len(layer.matrix) // layer.columns](
+    with torch.cuda.device_of(activations):
+        _convolve_integers[triton.cdiv(places, _ROWS), len(layer.matrix) // layer.columns](
             activations, layer.matrix, layer.multipliers, layer.offsets, results,
             places, high, wide, height * width, width, layer.outputs,
             CHANNELS=channels, LENGTH=layer.matrix.shape[1], POOLED=layer.pooled,
@@ -132,7 +126,7 @@ def convolve(activations: Tensor, layer: FusedLayer) -> Tensor:
 
 
 @triton.jit(do_not_specialize=["places", "high", "wide", "plane", "line"])
-def _convolve(
+def _convolve_integers(
     activations, matrix, multipliers, offsets, results, places, high, wide, plane, line, outputs,
     CHANNELS: tl.constexpr, LENGTH: tl.constexpr, POOLED: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, TERMS: tl.constexpr,

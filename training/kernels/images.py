@@ -28,7 +28,8 @@ def convolve_images(images: Tensor, weights: Tensor) -> Tensor:
 
     `weights` are float32[out, in, 3, 3]; the gradient reaches them alone. `images` lie with channels last.
     """
-    sums: Tensor = _Convolve.apply(images, weights)
+    with torch.cuda.device_of(images):
+        sums: Tensor = _Convolve.apply(images, weights)
     return sums
 
 
@@ -53,8 +54,13 @@ class _Convolve(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
+        with torch.cuda.device_of(gradients[0]):
+            return None, _Convolve._compute_gradient(ctx, gradients[0])
+
+    @staticmethod
+    def _compute_gradient(ctx: Any, gradient: Tensor) -> Tensor:
         (images,) = ctx.saved_tensors
-        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
         (count, channels, height, width), outputs = images.shape, gradient.shape[1]
         places, terms, columns = count * height * width, 9 * channels, _count_columns(outputs)
         programs = min(_PROGRAMS, triton.cdiv(places, _ROWS))
@@ -64,7 +70,7 @@ class _Convolve(Function):
             CHANNELS=channels, TERMS=_fill(terms), ROWS=_ROWS, COLUMNS=columns,
         )  # fmt: skip
         whole = add_parts(parts.flatten(1)).view(outputs, -1)
-        return None, whole[:, :terms].reshape(outputs, channels, 3, 3)
+        return whole[:, :terms].reshape(outputs, channels, 3, 3)
 
 
 def _count_columns(outputs: int) -> int:

@@ -38,11 +38,15 @@ def normalise(
     """float[n, c, h, w] or float[n, c] activations of sums, in their dtype and channels last.
 
     Normalised by the batch, whose statistics float32[c] `mean` and `variance` follow at `momentum`; `pooled`
-    takes the largest of 2×2 and wants even height and width; then values on the grid of `levels`, at most 1,
-    or for levels of 0 the positive ones. `gain` and `shift` are float32[c].
+    takes the largest of 2×2; then values on the grid of `levels`, at most 1, or for levels of 0 the positive
+    ones. `gain` and `shift` are float32[c]. Raises ValueError for a pool of an odd height or width.
     """
+    if pooled and any(size % 2 for size in sums.shape[2:]):
+        raise ValueError(f"a pool wants an even height and width, not {tuple(sums.shape[2:])}")
     images = sums if sums.dim() == 4 else sums[:, :, None, None]
-    values: Tensor = _Normalise.apply(images, gain, shift, mean, variance, momentum, epsilon, pooled, levels)
+    settings = momentum, epsilon, pooled, levels
+    with torch.cuda.device_of(sums):
+        values: Tensor = _Normalise.apply(images, gain, shift, mean, variance, *settings)
     return values if sums.dim() == 4 else values.flatten(1)
 
 
@@ -88,8 +92,13 @@ class _Normalise(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.cuda.device_of(gradients[0]):
+            return _Normalise._compute_gradients(ctx, gradients[0])
+
+    @staticmethod
+    def _compute_gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         sums, statistics, gain, shift = ctx.saved_tensors
-        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
         (count, channels, height, width), columns = sums.shape, _count_columns(sums.shape[1])
         stride = 2 if ctx.pooled else 1
         places, wide = count * (height // stride) * (width // stride), width // stride

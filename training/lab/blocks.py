@@ -109,7 +109,7 @@ def mine_block(attempt: MiningAttempt, rung: Rung, number: int) -> tuple[int, in
         header = replace(first, nonce=first.nonce + passes * HEADERS_APART)
         # Not the nonce: a generator of torch looks at the 32 low bits of a seed alone.
         seed = seeds.getrandbits(32)
-        candidates, looked = attempt.choose(header, rung, seed, attempt.recipe.networks, lambda: False)
+        candidates, looked = attempt.choose(header, rung, seed, attempt.networks, lambda: False)
         result = attempt.run(candidates, rung, lambda: False, lambda progress: None)
         passes += 1
         networks += len(candidates)
