@@ -36,9 +36,11 @@ class Adam:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Moves every parameter by its gradient; all must have one."""
+        """Moves every parameter that has a gradient."""
         for group in self.param_groups:
-            parameters = group["params"]
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not parameters:
+                continue
             states = [self.state.get(parameter) or self._open(parameter) for parameter in parameters]
             steps = [state["step"] for state in states]
             torch._foreach_add_(steps, 1)

@@ -154,6 +154,10 @@ def test_adam_is_torchs() -> None:
         mine.step()
         reference.step()
         assert all(torch.equal(left, right) for left, right in zip(ours, theirs, strict=True))
+    before = [parameter.detach().clone() for parameter in ours]
+    compute_gradients(mine, ours[0].sum())
+    mine.step()
+    assert [torch.equal(left, right) for left, right in zip(ours, before, strict=True)] == [False, True, True]
     mine.zero_grad()
     assert all(parameter.grad is None for parameter in ours)
 
