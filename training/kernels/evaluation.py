@@ -55,8 +55,8 @@ class FusedNetwork(PreparedNetwork):
         super().__init__(FLOAT32, network, device)
 
     def _count_records(self, spec: NetworkSpec) -> int:
-        # Places about an image are a ninth of it at four rows and less at more: twice is enough.
-        return count_tile_records(spec, lambda layer: 2 * max(_fill(spec.c), layer.outputs), _TILE_BYTES)
+        # With the places about it an image of 2×2 has four times its own, a larger one fewer.
+        return count_tile_records(spec, lambda layer: 4 * max(_fill(spec.c), layer.outputs), _TILE_BYTES)
 
     def _prepare_convolutions(self, network: IntegerNetwork) -> list[PreparedLayer]:
         weights = torch.from_numpy(network.weights).to(self._device)
