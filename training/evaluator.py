@@ -100,7 +100,7 @@ def choose_compute_logits(
 def _choose(device: torch.device, backends: tuple[ComputeLogits, ...]) -> ComputeLogits | None:
     exact = []
     for compute_logits in backends:
-        if _is_exact(compute_logits, device) and _is_usual(compute_logits, device):
+        if _is_exact(compute_logits, device):
             exact.append(compute_logits)
         else:
             _log.warning("%s is not exact on %s and steps aside", compute_logits.__name__, device)
@@ -187,7 +187,8 @@ def _fuse(network: IntegerNetwork, device: torch.device) -> PreparedNetwork:
 
 def _is_exact(compute_logits: ComputeLogits, device: torch.device) -> bool:
     try:
-        return all(_is_exact_on(compute_logits, device, case) for case in WORST_CASES)
+        is_exact = all(_is_exact_on(compute_logits, device, case) for case in WORST_CASES)
+        return is_exact and _is_usual(compute_logits, device)
     except Exception as error:
         # Compilers of kernels have errors of their own; whatever it is, there are other back-ends.
         _log.warning("%s does not run on %s: %s", compute_logits.__name__, device, error)

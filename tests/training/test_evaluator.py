@@ -91,12 +91,18 @@ def test_without_triton_another_back_end_is_taken(
     assert "import of training.kernels.evaluation halted" in caplog.text
 
 
-def test_a_backend_that_errs_on_usual_shapes_steps_aside() -> None:
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_backend_that_errs_on_usual_shapes_steps_aside(raises: bool) -> None:
     def compute(network: IntegerNetwork, pixels: Tensor) -> Tensor:
-        wrong = 1 if network.spec.filters == 32 else 0
-        return compute_logits_in_float64(network, pixels) + wrong
+        logits = compute_logits_in_float64(network, pixels)
+        if network.spec.filters != 32:
+            return logits
+        if raises:
+            raise ValueError("no kernel for so many channels")
+        return logits + 1
 
-    assert choose_compute_logits("cpu", [compute]) is None
+    backends = [compute, compute_logits_in_float64]
+    assert choose_compute_logits("cpu", backends) is compute_logits_in_float64
 
 
 def test_an_exact_backend_is_found_here() -> None:
