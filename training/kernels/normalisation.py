@@ -46,7 +46,7 @@ def normalise(
     images = sums if sums.dim() == 4 else sums[:, :, None, None]
     settings = momentum, epsilon, pooled, levels
     with torch.cuda.device_of(sums):
-        values: Tensor = _Normalise.apply(images, gain, shift, mean, variance, *settings)
+        values: Tensor = _Normalise.apply(images, gain, shift, (mean, variance), settings)
     return values if sums.dim() == 4 else values.flatten(1)
 
 
@@ -57,13 +57,10 @@ class _Normalise(Function):
         sums: Tensor,
         gain: Tensor,
         shift: Tensor,
-        mean: Tensor,
-        variance: Tensor,
-        momentum: float,
-        epsilon: float,
-        pooled: bool,
-        levels: int,
+        running: tuple[Tensor, Tensor],
+        settings: tuple[float, float, bool, int],
     ) -> Tensor:
+        (mean, variance), (momentum, epsilon, pooled, levels) = running, settings
         sums = sums.contiguous(memory_format=torch.channels_last)
         count, channels, height, width = sums.shape
         rows, columns = count * height * width, _count_columns(channels)
@@ -117,7 +114,7 @@ class _Normalise(Function):
             1 / (count * height * width),
             POOLED=ctx.pooled, LEVELS=ctx.levels, ROWS=tile, COLUMNS=columns,
         )  # fmt: skip
-        return results, totals[1], totals[0], None, None, None, None, None, None
+        return results, totals[1], totals[0], None, None
 
 
 def add_parts(parts: Tensor) -> Tensor:
