@@ -113,6 +113,7 @@ def _describe_command(options: argparse.Namespace) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of this command."""
     parser.add_argument("--data", type=Path, required=True, help="digits in one file")
+    parser.add_argument("--cifar10", type=Path, help="CIFAR-10 in one file, for the rows that train on it")
     parser.add_argument("--sections", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
     parser.add_argument("--records", type=int, default=10_000, help="that are evaluated")
     parser.add_argument("--turns", type=int, default=5, help="of exact evaluation and fp32 forward")

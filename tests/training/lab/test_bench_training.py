@@ -41,12 +41,19 @@ def test_rows_are_measured_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(bench_training, "_COLD_STARTS", 1)
     monkeypatch.setattr(bench_training, "_run_ranks", lambda device, batch: [[100.0, 150.0]])
     monkeypatch.setattr(bench_training, "PAPER", NETWORK)
-    options = Namespace(device="cpu", threads=1, data=tmp_path / "digits.dataset")
+    path = tmp_path / "digits.dataset"
+    options = Namespace(device="cpu", threads=1, data=path, cifar10=path)
     rows = {row.name: row for row in bench_training.measure_training(options)}
-    assert len(rows) == 13
-    assert [len(row.values) for row in rows.values()] == [3] * 9 + [1] * 3 + [0]
+    assert [len(row.values) for row in rows.values()] == [3] * 9 + [1] * 3 + [3] * 2
     assert rows["paper's network: 2 processes / 1"] == Row("paper's network: 2 processes / 1", "x", (1.5,))
     assert all(value > 0 for row in rows.values() for value in row.values)
+    assert min(rows["CIFAR-10 at 70 % frozen, 2 epochs: test accuracy"].values) > 0.2
+    assert [
+        row.values for row in bench_training._measure_accuracy(Namespace(cifar10=None, device="cpu"))
+    ] == [
+        (),
+        (),
+    ]
 
 
 def test_a_cold_start_that_fails_is_told() -> None:
