@@ -39,6 +39,8 @@ DrawOrder = Callable[[int], Tensor]
 
 _RECORDS_AT_ONCE = {"cpu": 512, "cuda": 16_384}
 """Between two looks at a claim: few, so that a false one ends early; enough to be worth loading weights."""
+_LOOK_WORK = 2**27
+"""Multiply-accumulates of a look at the least: a small network's records are not worth loading it twice."""
 
 
 def compute_logits_in_int8(network: IntegerNetwork, pixels: Tensor) -> Tensor:
@@ -170,7 +172,8 @@ class ExactWorkVerifier:
     def _check_claim(self, network: IntegerNetwork, records: Records, claim: int, code: Code) -> None:
         right = seen = 0
         order = self._draw_order(len(records)).to(records.pixels.device)
-        for part in torch.split(order, _RECORDS_AT_ONCE[order.device.type]):
+        least = _LOOK_WORK // network.spec.multiply_accumulates
+        for part in torch.split(order, max(least, _RECORDS_AT_ONCE[order.device.type])):
             logits = self._compute_logits(network, records.pixels[part])
             right += count_right(logits, records.labels[part])
             seen += len(part)

@@ -31,6 +31,8 @@ _TILE_BYTES = {"cpu": 2**22, "cuda": 2**30}
 """What the windows of the widest layer may take at once; on CUDA each launch must be worth it."""
 _CONVOLVED_BYTES = 6 * 2**20
 """What the sums of the widest layer may take at once where the library convolves."""
+_WHOLE_NUMBERS = 2**16
+"""Of a matrix that takes whole images: up to here multiplying by its zeros costs less than windows do."""
 _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Numbers of so many bytes: the channels of a narrow layer's place are moved as one."""
 
@@ -41,12 +43,14 @@ class PreparedLayer:
 
     matrix: Tensor
     """[terms, out]; a convolution's in the order row, column, channel, zeros for channels without values, but
-    of a ConvolvedNetwork [out, in, 3, 3]."""
+    of a ConvolvedNetwork [out, in, 3, 3], and of small images [y·x·in, y·x·out]."""
     scale: Tensor
     """float64[row]: M·2^-24 of every value in an image row, or of every unit."""
     offset: Tensor
     """float64[row]: (B + 2^23)·2^-24 of the same."""
     pooled: bool
+    is_whole: bool = False
+    """Whether the matrix takes whole images, not windows."""
 
 
 class PreparedNetwork:
@@ -56,7 +60,8 @@ class PreparedNetwork:
         self._product, self._device = product, device
         *convolutions, hidden, last = network.spec.layers
         self._convolutions = self._prepare_convolutions(network)
-        self._hidden = self._prepare(network, len(convolutions), hidden, 1)
+        terms = self._prepare_terms(network, len(convolutions), 1)
+        self._hidden = PreparedLayer(self._prepare_matrix(network, hidden), *terms, False)
         self._last = self._prepare_matrix(network, last)
         self._bias = self._load(network.bias)
         self._tile_records = self._count_records(network.spec)
@@ -92,7 +97,7 @@ class PreparedNetwork:
         """[n, flat] activations behind the last convolution, in the product's format."""
         activations = (pixels >> 1).permute(0, 2, 3, 1)
         for layer in self._convolutions:
-            sums = self._convolve(self._pad(activations), layer)
+            sums = self._convolve(activations, layer)
             activations = normalise(pool(sums) if layer.pooled else sums, layer)
         return activations.to(self._product.activations).permute(0, 3, 1, 2).flatten(1)
 
@@ -109,37 +114,52 @@ class PreparedNetwork:
         padded[:, 1:-1, 1:-1, :channels] = activations
         return padded
 
-    def _convolve(self, padded: Tensor, layer: PreparedLayer) -> Tensor:
-        """[n, y+2, x+2, in] → sums[n, y, x, out]: each 3×3 window is a row of one matrix product."""
-        count, height, width, _ = padded.shape
-        windows = cut_windows(padded)
-        return self._product.multiply(windows, layer.matrix).view(count, height - 2, width - 2, -1)
+    def _convolve(self, activations: Tensor, layer: PreparedLayer) -> Tensor:
+        """[n, y, x, in] → sums[n, y, x, out]: each 3×3 window, or each image, is a row of one product."""
+        if layer.is_whole:
+            rows = activations.to(self._product.activations).flatten(1)
+        else:
+            rows = cut_windows(self._pad(activations))
+        return self._product.multiply(rows, layer.matrix).view(*activations.shape[:3], -1)
 
     def _count_records(self, spec: NetworkSpec) -> int:
         size, most = self._product.activations.itemsize, _TILE_BYTES[self._device.type]
         return count_tile_records(spec, lambda layer: size * layer.fan_in, most)
 
     def _prepare_convolutions(self, network: IntegerNetwork) -> list[PreparedLayer]:
-        prepared, width = [], network.spec.w
+        prepared, height, width = [], network.spec.h, network.spec.w
         for index, layer in enumerate(network.spec.layers[:-2]):
-            width //= 2 if layer.pooled else 1
-            prepared.append(self._prepare(network, index, layer, width))
+            filters, is_whole = self._prepare_filters(network, layer, height, width)
+            if layer.pooled:
+                height, width = height // 2, width // 2
+            prepared.append(
+                PreparedLayer(filters, *self._prepare_terms(network, index, width), layer.pooled, is_whole)
+            )
         return prepared
 
-    def _prepare(self, network: IntegerNetwork, index: int, layer: Layer, width: int) -> PreparedLayer:
+    def _prepare_terms(self, network: IntegerNetwork, index: int, width: int) -> tuple[Tensor, Tensor]:
+        """Scale and offset of a normalisation for rows of so many places."""
         scale = self._load(network.multipliers[index]) * _STEP
         offset = (self._load(network.offsets[index]) + _HALF) * _STEP
-        matrix = self._prepare_matrix(network, layer)
-        return PreparedLayer(matrix, scale.repeat(width), offset.repeat(width), layer.pooled)
+        return scale.repeat(width), offset.repeat(width)
+
+    def _prepare_filters(
+        self, network: IntegerNetwork, layer: Layer, height: int, width: int
+    ) -> tuple[Tensor, bool]:
+        """The matrix of a convolution of images of this size, and whether it takes them whole."""
+        weights = network.weights[layer.start : layer.stop].reshape(layer.shape)
+        if (height * width) ** 2 * layer.inputs * layer.outputs <= _WHOLE_NUMBERS:
+            return self._load_rows(spread_filters(weights, height, width)), True
+        filled = np.zeros((layer.outputs, 3, 3, widen(layer.inputs, self._product.activations)), np.int8)
+        filled[..., : layer.inputs] = weights.transpose(0, 2, 3, 1)
+        return self._load_rows(filled.reshape(layer.outputs, -1)), False
 
     def _prepare_matrix(self, network: IntegerNetwork, layer: Layer) -> Tensor:
-        weights = network.weights[layer.start : layer.stop].reshape(layer.shape)
-        if layer.kind == "convolution":
-            inputs = layer.shape[1]
-            filled = np.zeros((layer.outputs, 3, 3, widen(inputs, self._product.activations)), np.int8)
-            filled[..., :inputs] = weights.transpose(0, 2, 3, 1)
-            weights = filled.reshape(layer.outputs, -1)
-        return torch.tensor(weights, dtype=self._product.weights, device=self._device).T
+        return self._load_rows(network.weights[layer.start : layer.stop].reshape(layer.shape))
+
+    def _load_rows(self, rows: npt.NDArray[np.int8]) -> Tensor:
+        """[terms, out] of int8[out, terms]."""
+        return torch.tensor(rows, dtype=self._product.weights, device=self._device).T
 
     def _load(self, values: npt.NDArray[np.generic]) -> Tensor:
         return torch.tensor(values.astype(np.float64), device=self._device)
@@ -159,10 +179,10 @@ class ConvolvedNetwork(PreparedNetwork):
     def _count_records(self, spec: NetworkSpec) -> int:
         return count_tile_records(spec, lambda layer: 4 * layer.outputs, _CONVOLVED_BYTES)
 
-    def _prepare_matrix(self, network: IntegerNetwork, layer: Layer) -> Tensor:
-        if layer.kind != "convolution":
-            return super()._prepare_matrix(network, layer)
-        return self._load(network.weights[layer.start : layer.stop]).view(layer.shape)
+    def _prepare_filters(
+        self, network: IntegerNetwork, layer: Layer, height: int, width: int
+    ) -> tuple[Tensor, bool]:
+        return self._load(network.weights[layer.start : layer.stop]).view(layer.shape), False
 
     def _extract(self, pixels: Tensor) -> Tensor:
         activations = (pixels >> 1).float()
@@ -223,6 +243,18 @@ def cut_windows(padded: Tensor) -> Tensor:
         top, left = divmod(place, 3)
         windows[..., place] = words[:, top : top + height - 2, left : left + width - 2]
     return windows.view(padded.dtype).view(-1, 9 * channels)
+
+
+def spread_filters(weights: npt.NDArray[np.int8], height: int, width: int) -> npt.NDArray[np.int8]:
+    """int8[y·x·out, y·x·in]: what int8[out, in, 3, 3] filters take of a whole image, zeros elsewhere."""
+    outputs, inputs, *_ = weights.shape
+    # The margin takes what a window has outside of the image.
+    spread = np.zeros((height, width, outputs, height + 2, width + 2, inputs), np.int8)
+    high, wide, output, row, column, channel = spread.strides
+    shape = (height, width, outputs, inputs, 3, 3)
+    steps = (high + row, wide + column, output, channel, row, column)
+    np.lib.stride_tricks.as_strided(spread, shape, steps)[:] = weights
+    return spread[:, :, :, 1:-1, 1:-1].reshape(height * width * outputs, -1)
 
 
 def pool(sums: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ from training.evaluator import (
     compute_logits_normatively,
     count_right,
 )
-from training.inference import PreparedLayer, PreparedNetwork, _cut_inputs
+from training.inference import PreparedLayer, PreparedNetwork, _cut_inputs, spread_filters
 from training.products import FLOAT32, FLOAT64, INT8, Product
 from training.selftest import WORST_CASES, WorstCase, compute_known_answer
 
@@ -127,15 +127,26 @@ def test_worst_rows_of_every_width(product: Product) -> None:
 def test_random_networks_in_batches_of_every_size(
     compute: ComputeLogits, spec: NetworkSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whole and in parts, in tiles of a few records and in one."""
+    """Whole and in parts, in tiles of a few records and in one, by windows and by whole images."""
     random = np.random.default_rng(spec.w)
-    for tile_bytes in (2**12, 2**22):
+    for tile_bytes, whole_numbers in ((2**12, 2**30), (2**22, 0)):
         monkeypatch.setitem(inference._TILE_BYTES, "cpu", tile_bytes)
+        monkeypatch.setattr(inference, "_WHOLE_NUMBERS", whole_numbers)
         network, pixels = draw_network(spec, random), draw_pixels(spec, 24, random)
         known = torch.from_numpy(compute_logits(network, pixels))
         assert spec.hidden == 1 or len(torch.unique(known, dim=0)) > 1
         for size in range(1, len(pixels) + 1):
             assert torch.equal(compute(network, torch.from_numpy(pixels[:size])).long(), known[:size])
+
+
+def test_spread_filters_convolve_whole_images() -> None:
+    random = np.random.default_rng(0)
+    for outputs, inputs, height, width in ((4, 3, 5, 2), (1, 1, 1, 1), (2, 2, 3, 8)):
+        filters = random.integers(-127, 128, (outputs, inputs, 3, 3), dtype=np.int8)
+        images = torch.from_numpy(random.integers(0, 128, (6, inputs, height, width))).double()
+        known = F.conv2d(images, torch.from_numpy(filters).double(), padding=1).permute(0, 2, 3, 1)
+        rows = torch.from_numpy(spread_filters(filters, height, width)).double()
+        assert torch.equal(images.permute(0, 2, 3, 1).flatten(1) @ rows.T, known.flatten(1))
 
 
 @is_x86

@@ -51,8 +51,14 @@ def check(claim: Claim, backend: ComputeLogits = compute_logits_in_int8) -> None
     verifier.check(claim.task, claim.rung, claim.header, claim.witness)
 
 
+def look_at(records: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a record costs."""
+    monkeypatch.setitem(evaluator._RECORDS_AT_ONCE, "cpu", records)
+    monkeypatch.setattr(evaluator, "_LOOK_WORK", 0)
+
+
 def count_until_refused(claim: Claim, code: Code, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setitem(evaluator._RECORDS_AT_ONCE, "cpu", STEP)
+    look_at(STEP, monkeypatch)
     backend = CountingBackend()
     with pytest.raises(BadDelivery) as caught:
         check(claim, backend)
@@ -62,10 +68,25 @@ def count_until_refused(claim: Claim, code: Code, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("step", [7, 400, 1_000])
 def test_accepts_a_true_claim(claim: Claim, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(evaluator._RECORDS_AT_ONCE, "cpu", step)
+    look_at(step, monkeypatch)
     backend = CountingBackend()
     check(claim, backend)
     assert backend.seen == RECORDS + 1
+
+
+def test_records_of_a_small_network_are_looked_at_together(
+    claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A false claim ends after the first look, which takes as many records as are worth loading weights."""
+    monkeypatch.setitem(evaluator._RECORDS_AT_ONCE, "cpu", 1)
+    cost = claim.task.network.multiply_accumulates
+    for least, work in ((1, 0), (20, 20 * cost + cost - 1), (RECORDS, 2**62)):
+        monkeypatch.setattr(evaluator, "_LOOK_WORK", work)
+        backend = CountingBackend()
+        with pytest.raises(BadDelivery):
+            check(claim.claim_train(0), backend)
+        assert backend.seen % least == 0
+        assert backend.seen <= max(least, 20)
 
 
 @pytest.mark.parametrize("change", [-RIGHT, -1, 1, RECORDS - RIGHT, 2**32 - 1 - RIGHT])
