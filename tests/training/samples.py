@@ -44,15 +44,13 @@ def widen(twin: Twin) -> Twin:
     return twin
 
 
-ENDS_SKEW = -0.4
 DIGITS_RECIPE = digest_recipe(load_recipe("digits"))
 
 
 def make_trace(frozen: int, seed: int, mean: float, deviation: float) -> Trace:
-    """A course whose end is as skewed as measured ones and whose checkpoints show it better and better."""
+    """A course whose end is normally distributed and whose checkpoints show it better and better."""
     source = random.Random(frozen * 100_003 + seed)
-    shape = 4 / ENDS_SKEW**2
-    end = min(1_297, round(mean - deviation * (source.gammavariate(shape, 1) - shape) / shape**0.5))
+    end = min(1_297, round(source.gauss(mean, deviation)))
     gaps = [800, 700, 400, 250, 180, 130, 90, 60, 35, 30, 12, 6, 2, 0]
     shown = [max(0, round(end - gap - source.gauss(0, gap / 5))) for gap in gaps[:-1]] + [end]
     shown = [min(value, end) for value in shown]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from consensus.task import MAX_RUNGS, MIN_WORK, Rung
 from training.lab.columns import Columns
-from training.lab.statistics import compute_interval, compute_skew, compute_variation, fit_tail
+from training.lab.statistics import compute_interval, compute_variation, fit_tail
 from training.lab.traces import NOT_COUNTED, Goal, Trace
 from training.recipe import Plan
 from training.tasks import Measurement
@@ -196,7 +196,7 @@ class _Chances:
         least = min(_MIN_SUCCESSES, count // 12)
         most = min(max(_TAIL_SHARE * count, 2 * least), count - 1)
         points = [(target, number) for target, number in met.items() if least <= number <= most]
-        self._tail = fit_tail(points, count, compute_skew(ends.tolist()))
+        self._tail = fit_tail(points, count)
         counted = [trial for trial in trials if least <= trial.successes <= 2 * least]
         left = sum(trial.successes for trial in counted)
         self._left = min(1.0, left / max(1, sum(met[trial.goal.train] for trial in counted)))

@@ -13,8 +13,6 @@ import numpy.typing as npt
 
 _NORMAL = NormalDist()
 CONFIDENCE = 0.99
-_MOST_SKEW = 1.0
-_LEAST_SKEW = 1e-6
 
 
 @cache
@@ -55,37 +53,25 @@ def compute_variation(costs: Sequence[float], wins: Sequence[bool], probability:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """The distribution that a tail was fitted to: Pearson's third type, a gamma one shifted or mirrored.
-
-    Its quantiles are those of the normal one, bent by Wilson and Hilferty's formula.
-    """
+    """The normal distribution that an upper tail was fitted to; below, what was fitted may be any other."""
 
     mean: float
     deviation: float
-    skew: float
 
     def compute_chance(self, target: float) -> float:
         """Probability of reaching a target."""
-        return _NORMAL.cdf(-_straighten((target - self.mean) / self.deviation, self.skew))
+        return _NORMAL.cdf((self.mean - target) / self.deviation)
 
 
-def compute_skew(values: Sequence[float]) -> float:
-    """Third standardised moment, within the bounds that a tail is fitted with."""
-    table = np.array(values, np.float64)
-    centred = table - table.mean()
-    skew = float((centred**3).mean() / max(1e-9, float((centred**2).mean())) ** 1.5)
-    return min(max(skew, -_MOST_SKEW), _MOST_SKEW)
-
-
-def fit_tail(points: Sequence[tuple[int, int]], attempts: int, skew: float) -> Tail:
-    """The tail of this skew through (target, successes) points of one sample of `attempts`.
+def fit_tail(points: Sequence[tuple[int, int]], attempts: int) -> Tail:
+    """The tail through (target, successes) points of one sample of `attempts`.
 
     Least squares of target on quantile, each point weighted by the rarer outcome's count. Raises
     ValueError for fewer than two points.
     """
     if len(points) < 2:
         raise ValueError(f"{len(points)} points of a tail: measure more courses")
-    quantiles = [_bend(-_NORMAL.inv_cdf(successes / attempts), skew) for _, successes in points]
+    quantiles = [-_NORMAL.inv_cdf(successes / attempts) for _, successes in points]
     weights = [float(min(successes, attempts - successes)) for _, successes in points]
     total = math.fsum(weights)
     mean_q = math.fsum(w * q for w, q in zip(weights, quantiles, strict=True)) / total
@@ -94,23 +80,7 @@ def fit_tail(points: Sequence[tuple[int, int]], attempts: int, skew: float) -> T
         w * (q - mean_q) * (t - mean_t) for w, q, (t, _) in zip(weights, quantiles, points, strict=True)
     )
     deviation = covariance / math.fsum(w * (q - mean_q) ** 2 for w, q in zip(weights, quantiles, strict=True))
-    return Tail(mean_t - deviation * mean_q, deviation, skew)
-
-
-def _bend(quantile: float, skew: float) -> float:
-    """Of the standard normal distribution → of the skewed one, mean 0 and deviation 1."""
-    if abs(skew) < _LEAST_SKEW:
-        return quantile
-    sixth = skew / 6
-    return ((1 + sixth * (quantile - sixth)) ** 3 - 1) / (3 * sixth)
-
-
-def _straighten(quantile: float, skew: float) -> float:
-    """The way back; what lies beyond the end of the skewed distribution is at its end."""
-    if abs(skew) < _LEAST_SKEW:
-        return quantile
-    sixth = skew / 6
-    return (math.cbrt(max(0.0, 1 + 3 * sixth * quantile)) - 1) / sixth + sixth
+    return Tail(mean_t - deviation * mean_q, deviation)
 
 
 def compute_binomial(attempts: int, probability: float) -> npt.NDArray[np.float64]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.training.samples import ENDS_SKEW, NEVER, make_trace
+from tests.training.samples import NEVER, make_trace
 from training.lab import ladder as ladder_module
 from training.lab.columns import Columns
 from training.lab.ladder import MeasuredRung, Sizes, Stretch, build_ladder, choose_allowances, find_floor
@@ -71,7 +71,7 @@ def test_only_rare_successes_are_fitted_and_the_fit_is_right(ladder: tuple[Measu
     assert fitted
     assert {step.rung.frozen for step in fitted} == {9_900}
     assert max(step.measurement.successes for step in fitted) < 15
-    tail = Tail(1_210, 15, ENDS_SKEW)
+    tail = Tail(1_210, 15)
     truths = {step: tail.compute_chance(step.rung.min_train_correct - 0.5) for step in fitted}
     # Further out than one in ten thousand, 400 courses tell nothing.
     near = {step: truth for step, truth in truths.items() if truth > 1e-4}

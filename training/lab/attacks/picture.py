@@ -11,7 +11,7 @@ from training.lab.attacks.table import PROBABILITIES, Line
 
 _SHOWN = PROBABILITIES[1:]
 _FARTHEST = 30.0
-_COLOURS = ("#1b6ca8", "#d1495b")
+_COLOURS = ("#1b6ca8", "#d1495b", "#66803d")
 
 
 def draw(path: Path, lines: Sequence[Line]) -> bool:
@@ -39,7 +39,7 @@ def draw(path: Path, lines: Sequence[Line]) -> bool:
 
 
 def _draw_panel(panel: Any, lines: Sequence[Line], names: Sequence[str]) -> None:
-    for shift, colour, probability in zip((0.15, -0.15), _COLOURS, _SHOWN, strict=True):
+    for shift, colour, probability in zip((0.2, 0.0, -0.2), _COLOURS, _SHOWN, strict=True):
         label = f"target that {probability:.0%} of courses meet"
         for line in (line for line in lines if line.probability == probability):
             ratio, height = line.price.work, len(names) - names.index(line.attack) + shift

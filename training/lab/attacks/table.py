@@ -31,7 +31,7 @@ from training.lab.attacks.rows import Recording, end_earlier, even_out, join_cal
 from training.lab.ladder import Sizes
 from training.lab.traces import NOT_COUNTED, Goal, Trace
 
-PROBABILITIES = (0.5, 0.2, 0.05)
+PROBABILITIES = (0.5, 0.2, 0.05, 0.02)
 """Shares of the reference's courses that meet the targets at which attacks are priced."""
 _ENOUGH_WINS = 10
 """Fewer are not counted: the shift tells more."""
