@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 import triton
@@ -59,15 +58,23 @@ class FusedNetwork(PreparedNetwork):
         return count_tile_records(spec, lambda layer: 4 * max(_fill(spec.c), layer.outputs), _TILE_BYTES)
 
     def _prepare_convolutions(self, network: IntegerNetwork) -> list[PreparedLayer]:
-        weights = torch.from_numpy(network.weights).to(self._device)
+        # Few and whole transfers: each holds up a slow core as long as a layer takes to compute.
+        self._weights = torch.from_numpy(network.weights).to(self._device)
+        convolutions = network.spec.layers[:-2]
+        multipliers = np.concatenate([values.astype(np.int64) for values in network.multipliers[:-1]])
+        offsets = np.concatenate(network.offsets[:-1]) + _HALF
+        terms = torch.from_numpy(np.stack([multipliers, offsets])).to(self._device)
+        parts = torch.split(terms, [layer.outputs for layer in convolutions], 1)
         self._fused: list[FusedLayer] = []
         channels = _fill(network.spec.c)
-        for index, layer in enumerate(network.spec.layers[:-2]):
-            own = weights[layer.start : layer.stop].view(layer.shape)
-            terms = network.multipliers[index], network.offsets[index]
-            self._fused.append(_prepare_layer(layer, channels, own, *terms))
+        for layer, own in zip(convolutions, parts, strict=True):
+            weights = self._weights[layer.start : layer.stop].view(layer.shape)
+            self._fused.append(_prepare_layer(layer, channels, weights, own))
             channels = layer.outputs
         return []
+
+    def _prepare_matrix(self, network: IntegerNetwork, layer: Layer) -> Tensor:
+        return self._weights[layer.start : layer.stop].view(layer.shape).float().T
 
     def _extract(self, pixels: Tensor) -> Tensor:
         channels = self._fused[0].channels
@@ -78,21 +85,16 @@ class FusedNetwork(PreparedNetwork):
         return activations[:, 1:-1, 1:-1].permute(0, 3, 1, 2).float().flatten(1)
 
 
-def _prepare_layer(
-    layer: Layer,
-    channels: int,
-    weights: Tensor,
-    multipliers: npt.NDArray[np.uint32],
-    offsets: npt.NDArray[np.int64],
-) -> FusedLayer:
+def _prepare_layer(layer: Layer, channels: int, weights: Tensor, terms: Tensor) -> FusedLayer:
+    """Of int8[out, in, 3, 3] weights and int64[2, out] M and B + 2^23 on the device."""
     columns = min(_MOST_COLUMNS, max(_LEAST_COLUMNS, int(triton.next_power_of_2(layer.outputs))))
     rows = F.pad(weights.permute(0, 2, 3, 1), (0, channels - layer.inputs)).flatten(1)
     more = -layer.outputs % columns
-    scales, shifts = (torch.from_numpy(values.astype(np.int64)) for values in (multipliers, offsets))
+    multipliers, offsets = F.pad(terms, (0, more)).contiguous()
     return FusedLayer(
         F.pad(rows, (0, -rows.shape[1] % _TERMS, 0, more)).contiguous(),
-        F.pad(scales, (0, more)).to(weights.device),
-        F.pad(shifts + _HALF, (0, more)).to(weights.device),
+        multipliers,
+        offsets,
         channels,
         layer.outputs,
         layer.pooled,
