@@ -169,11 +169,12 @@ def get_target_interval(task: str) -> int:
 
 
 def compute_initial_difficulty(task: Task, rate: float, target_interval: int, most: int) -> int:
-    """The work of one target interval at `rate` million multiply-accumulates a second, `most` at the most.
+    """Half the work of one target interval at `rate` million multiply-accumulates a second, at most `most`.
 
-    A chain begins on rungs whose price was counted; what a fitted one really costs, its own blocks tell.
+    Half, since miners do less than was measured: their passes must fit the interval. A chain begins on rungs
+    whose price was counted; what a fitted one really costs, its own blocks tell.
     """
-    return min(max(int(rate * target_interval), task.rungs[0].work), most)
+    return min(max(int(rate * target_interval / 2), task.rungs[0].work), most)
 
 
 def build_params(plan: DevnetPlan, task: Task, difficulty: int, genesis_seconds: int) -> ChainParams:

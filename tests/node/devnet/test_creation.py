@@ -87,14 +87,14 @@ def test_a_directory_without_parameters_is_new_whatever_lies_in_it(tmp_path: Pat
     assert kept.read_text(encoding="utf-8") == "another chain"
 
 
-def test_the_initial_difficulty_is_an_interval_of_work_on_counted_rungs(tmp_path: Path) -> None:
+def test_the_initial_difficulty_is_half_an_interval_of_work_on_counted_rungs(tmp_path: Path) -> None:
     _, _, spec = create(tmp_path)
     rungs = spec.task.rungs
     between = (rungs[0].work + rungs[-1].work) // 2
     assert compute_initial_difficulty(spec.task, 0.0, 20, rungs[-1].work) == rungs[0].work
     assert compute_initial_difficulty(spec.task, 1e15, 20, rungs[-1].work) == rungs[-1].work
-    assert compute_initial_difficulty(spec.task, between / 20, 20, rungs[-1].work) == between
-    assert compute_initial_difficulty(spec.task, between / 20, 20, rungs[2].work) == rungs[2].work
+    assert compute_initial_difficulty(spec.task, between / 10, 20, rungs[-1].work) == between
+    assert compute_initial_difficulty(spec.task, between / 10, 20, rungs[2].work) == rungs[2].work
 
 
 @pytest.mark.parametrize("task", TASK_NAMES)
