@@ -82,7 +82,8 @@ def check(options: argparse.Namespace, dataset: Dataset) -> int:
 def calibrate(options: argparse.Namespace, dataset: Dataset) -> int:
     """Measures what the rows lack, and writes the task file. Raises ValueError for another task's courses."""
     file = load_task_file(options.task)
-    check_traces(read_traces(options.rows), file.network, dataset.spec.n_train, file.recipe)
+    known = read_traces(options.rows)
+    check_traces(known, file.network, dataset.spec.n_train, file.recipe)
     courses = [
         (_build_plan(order, file.recipe), order.frozen, seed)
         for order in options.stretch
@@ -94,7 +95,11 @@ def calibrate(options: argparse.Namespace, dataset: Dataset) -> int:
     recounts = (dataset.spec.n_train + dataset.spec.n_eval) * file.network.multiply_accumulates
     plans, ladder = build_ladder(stretches, Sizes(dataset.spec.n_train, recounts))
     recipe = replace(file.recipe, plans=plans)
-    encoded = _encode_task(file.network, recipe, ladder, _describe(options, recipe))
+    machines = [file.measured["machine"]] if known else []
+    if len(traces) > len(known) and describe_processor() not in "".join(machines):
+        machines.append(describe_processor())
+    measured = _describe(options, recipe, "; ".join(machines))
+    encoded = _encode_task(file.network, recipe, ladder, measured)
     options.out.write_text(json.dumps(encoded, indent=1) + "\n", "utf-8")
     options.page.write_text(render_page(options.task, decode_task_file(encoded), stretches), "utf-8")
     print(f"{len(ladder)} rungs, work {ladder[0].rung.work:,} to {ladder[-1].rung.work:,}: {options.out}")
@@ -164,7 +169,7 @@ def _encode_task(
     }
 
 
-def _describe(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
+def _describe(options: argparse.Namespace, recipe: Recipe, machine: str) -> dict[str, Any]:
     """Where, how and on what the ladder was measured: floating point differs between processors."""
     stretches = " ".join(f"{order.frozen}:{order.samples}:{order.courses}" for order in options.stretch)
     words = f"--task {options.task} --stretch {stretches} --rows {options.rows}"
@@ -173,7 +178,7 @@ def _describe(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
         "command": f"freezenet lab calibrate {words}",
         "recipe": digest_recipe(recipe),
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": describe_processor(),
+        "machine": machine,
         "device": str(options.device),
         "threads": options.threads,
         "python": platform.python_version(),

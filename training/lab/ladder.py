@@ -182,6 +182,11 @@ def _measure(stretch: Stretch, sizes: Sizes, is_last: bool) -> Iterator[Measured
         yield MeasuredRung(Rung(stretch.frozen, trial.goal.train, trial.goal.eval, work), measurement)
 
 
+def count_least(courses: int) -> int:
+    """Of so many courses, those that must meet a target, or win it, for a tail to be fitted through it."""
+    return min(_MIN_SUCCESSES, courses // 12)
+
+
 class _Chances:
     """Of an attempt at targets that too few met.
 
@@ -193,7 +198,7 @@ class _Chances:
     def __init__(self, ends: npt.NDArray[np.int64], trials: Sequence[_Trial]) -> None:
         count = len(ends)
         met = {trial.goal.train: int((ends >= trial.goal.train).sum()) for trial in trials}
-        least = min(_MIN_SUCCESSES, count // 12)
+        least = count_least(count)
         most = min(max(_TAIL_SHARE * count, 2 * least), count - 1)
         points = [(target, number) for target, number in met.items() if least <= number <= most]
         self._tail = fit_tail(points, count)
