@@ -40,7 +40,8 @@ DrawOrder = Callable[[int], Tensor]
 _RECORDS_AT_ONCE = {"cpu": 512, "cuda": 16_384}
 """Between two looks at a claim: few, so that a false one ends early; enough to be worth loading weights."""
 _LOOK_WORK = 2**27
-"""Multiply-accumulates of a look at the least: a small network's records are not worth loading it twice."""
+"""Multiply-accumulates of a look at the least, since each prepares the network anew: of a small one more
+records, of digits' all, so that there no claim ends early."""
 
 
 def compute_logits_in_int8(network: IntegerNetwork, pixels: Tensor) -> Tensor:
@@ -148,7 +149,8 @@ def draw_secret_order(count: int) -> Tensor:
 class ExactWorkVerifier:
     """`consensus.rules.WorkVerifier` that recomputes both counts on a self-tested back-end.
 
-    It goes through a split in a secret order and stops as soon as the claim can no longer come true (§10).
+    It goes through a split in a secret order and stops at the first look at which the claim can no longer
+    come true (§10).
     """
 
     def __init__(
@@ -172,8 +174,8 @@ class ExactWorkVerifier:
     def _check_claim(self, network: IntegerNetwork, records: Records, claim: int, code: Code) -> None:
         right = seen = 0
         order = self._draw_order(len(records)).to(records.pixels.device)
-        least = _LOOK_WORK // network.spec.multiply_accumulates
-        for part in torch.split(order, max(least, _RECORDS_AT_ONCE[order.device.type])):
+        worth_a_look = _LOOK_WORK // network.spec.multiply_accumulates
+        for part in torch.split(order, max(worth_a_look, _RECORDS_AT_ONCE[order.device.type])):
             logits = self._compute_logits(network, records.pixels[part])
             right += count_right(logits, records.labels[part])
             seen += len(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
@@ -127,15 +128,15 @@ def test_worst_rows_of_every_width(product: Product) -> None:
 def test_random_networks_in_batches_of_every_size(
     compute: ComputeLogits, spec: NetworkSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whole and in parts, in tiles of a few records and in one, by windows and by whole images."""
+    """In parts, in tiles of a few records and in one, by windows, as shipped and by whole images."""
     random = np.random.default_rng(spec.w)
-    for tile_bytes, whole_numbers in ((2**12, 2**30), (2**22, 0)):
+    network, pixels = draw_network(spec, random), draw_pixels(spec, 24, random)
+    known = torch.from_numpy(compute_logits(network, pixels))
+    assert spec.hidden == 1 or len(torch.unique(known, dim=0)) > 1
+    for tile_bytes, most in itertools.product((2**12, 2**22), (0, inference._MOST_SPREAD_ENTRIES, 2**30)):
         monkeypatch.setitem(inference._TILE_BYTES, "cpu", tile_bytes)
-        monkeypatch.setattr(inference, "_WHOLE_NUMBERS", whole_numbers)
-        network, pixels = draw_network(spec, random), draw_pixels(spec, 24, random)
-        known = torch.from_numpy(compute_logits(network, pixels))
-        assert spec.hidden == 1 or len(torch.unique(known, dim=0)) > 1
-        for size in range(1, len(pixels) + 1):
+        monkeypatch.setattr(inference, "_MOST_SPREAD_ENTRIES", most)
+        for size in (*range(1, 8), 16, 17, len(pixels)):
             assert torch.equal(compute(network, torch.from_numpy(pixels[:size])).long(), known[:size])
 
 

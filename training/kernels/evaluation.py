@@ -22,7 +22,7 @@ from training.inference import PreparedLayer, PreparedNetwork, count_tile_record
 from training.products import FLOAT32
 
 _TILE_BYTES = 2**30
-"""What a layer's activations may take: below 2^31, so that the kernel counts them in 32 bits."""
+"""What a layer's activations may take, where one record's do not take more."""
 _HALF = 2**23
 _ROWS, _TERMS = 128, 64
 _LEAST_COLUMNS, _MOST_COLUMNS = 16, 64
@@ -51,6 +51,9 @@ class FusedNetwork(PreparedNetwork):
     """A network ready for many records on a GPU."""
 
     def __init__(self, network: IntegerNetwork, device: torch.device) -> None:
+        # A transfer holds up a slow core as long as a layer takes to compute: one for all weights, one for
+        # all M and B of convolutions.
+        self._weights = torch.from_numpy(network.weights).to(device)
         super().__init__(FLOAT32, network, device)
 
     def _count_records(self, spec: NetworkSpec) -> int:
@@ -58,13 +61,11 @@ class FusedNetwork(PreparedNetwork):
         return count_tile_records(spec, lambda layer: 4 * max(_fill(spec.c), layer.outputs), _TILE_BYTES)
 
     def _prepare_convolutions(self, network: IntegerNetwork) -> list[PreparedLayer]:
-        # Few and whole transfers: each holds up a slow core as long as a layer takes to compute.
-        self._weights = torch.from_numpy(network.weights).to(self._device)
         convolutions = network.spec.layers[:-2]
-        multipliers = np.concatenate([values.astype(np.int64) for values in network.multipliers[:-1]])
+        multipliers = np.concatenate(network.multipliers[:-1]).astype(np.int64)
         offsets = np.concatenate(network.offsets[:-1]) + _HALF
-        terms = torch.from_numpy(np.stack([multipliers, offsets])).to(self._device)
-        parts = torch.split(terms, [layer.outputs for layer in convolutions], 1)
+        normalisations = torch.from_numpy(np.stack([multipliers, offsets])).to(self._device)
+        parts = torch.split(normalisations, [layer.outputs for layer in convolutions], 1)
         self._fused: list[FusedLayer] = []
         channels = _fill(network.spec.c)
         for layer, own in zip(convolutions, parts, strict=True):
@@ -85,12 +86,12 @@ class FusedNetwork(PreparedNetwork):
         return activations[:, 1:-1, 1:-1].permute(0, 3, 1, 2).float().flatten(1)
 
 
-def _prepare_layer(layer: Layer, channels: int, weights: Tensor, terms: Tensor) -> FusedLayer:
+def _prepare_layer(layer: Layer, channels: int, weights: Tensor, normalisation: Tensor) -> FusedLayer:
     """Of int8[out, in, 3, 3] weights and int64[2, out] M and B + 2^23 on the device."""
     columns = min(_MOST_COLUMNS, max(_LEAST_COLUMNS, int(triton.next_power_of_2(layer.outputs))))
     rows = F.pad(weights.permute(0, 2, 3, 1), (0, channels - layer.inputs)).flatten(1)
     more = -layer.outputs % columns
-    multipliers, offsets = F.pad(terms, (0, more)).contiguous()
+    multipliers, offsets = F.pad(normalisation, (0, more)).contiguous()
     return FusedLayer(
         F.pad(rows, (0, -rows.shape[1] % _TERMS, 0, more)).contiguous(),
         multipliers,
@@ -142,7 +143,8 @@ def _convolve_integers(
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     x = row % wide
     y = row // wide % high
-    record = row // wide // high
+    # In 64 bits: what lies before a record, or within one of the largest legal, may pass 2^31 bytes.
+    record = (row // wide // high).to(tl.int64)
     begin = (record * plane + y * stride * line + x * stride) * CHANNELS
 
     sources = activations + begin[:, None] + tl.arange(0, TERMS)[None, :]

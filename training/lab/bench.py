@@ -22,7 +22,7 @@ from training.lab.bench_rows import (
     find_latest,
     read_rows,
 )
-from training.lab.bench_training import measure_training
+from training.lab.bench_training import check_cifar10, measure_training
 from training.lab.bench_verification import measure_evaluation, measure_verification
 
 _COMMITTED = Path("docs/lab/bench-rows.jsonl")
@@ -49,9 +49,12 @@ SECTIONS = {
 def run(options: argparse.Namespace) -> int:
     """Measures and prints every section; 0 whether or not the goals are met.
 
-    Raises ConsensusError or OSError for data that is no dataset, before anything is measured.
+    Raises ConsensusError, OSError or ValueError for data that is no dataset or not the one wanted, before
+    anything is measured.
     """
     read_dataset_file(options.data)
+    if options.cifar10 is not None:
+        check_cifar10(read_dataset_file(options.cifar10).spec)
     origin = describe_origin(options.device, options.threads, _describe_command(options))
     committed = read_rows(options.rows)
     print(f"{origin.device}: {origin.machine}; {origin.threads} threads; torch {origin.torch}; {origin.date}")
@@ -107,13 +110,16 @@ def _describe_accelerator(committed: Sequence[RecordedRow]) -> str:
 def _describe_command(options: argparse.Namespace) -> str:
     sections = " ".join(options.sections)
     words = f"--device {options.device} --threads {options.threads} --sections {sections}"
+    words += "" if options.cifar10 is None else " --cifar10 FILE"
     return f"freezenet lab bench {words} --records {options.records} --turns {options.turns}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of this command."""
     parser.add_argument("--data", type=Path, required=True, help="digits in one file")
-    parser.add_argument("--cifar10", type=Path, help="CIFAR-10 in one file, for the rows that train on it")
+    parser.add_argument(
+        "--cifar10", type=Path, help="CIFAR-10 in one file, to train on it three times for two epochs"
+    )
     parser.add_argument("--sections", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
     parser.add_argument("--records", type=int, default=10_000, help="that are evaluated")
     parser.add_argument("--turns", type=int, default=5, help="of exact evaluation and fp32 forward")

@@ -53,7 +53,7 @@ def compute_variation(costs: Sequence[float], wins: Sequence[bool], probability:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """The normal distribution that an upper tail was fitted to; below, what was fitted may be any other."""
+    """A normal distribution fitted to an upper tail; of what lies below it says nothing."""
 
     mean: float
     deviation: float

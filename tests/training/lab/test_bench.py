@@ -13,6 +13,7 @@ import torch
 from consensus.network import NetworkSpec
 from dataset_server.files import write_dataset_file
 from dataset_server.importers import import_digits
+from training import evaluator
 from training.evaluator import compute_logits_in_int8
 from training.lab import bench, bench_verification
 from training.lab.bench_claims import draw_network, draw_pixels
@@ -111,6 +112,7 @@ def test_verification_rows_on_a_small_network(tmp_path: Path, monkeypatch: pytes
     small = NetworkSpec(c=1, h=8, w=8, classes=10, blocks=2, filters=8, hidden=64)
     monkeypatch.setattr(bench_verification, "PAPER", small)
     monkeypatch.setattr(bench_verification, "_RATE_SECONDS", 0.05)
+    monkeypatch.setattr(evaluator, "_LOOK_WORK", 0)
     options = build_options(tmp_path, "--records", "2000")
     write_dataset_file(options.data, import_digits())
     rows = {row.name: row for row in measure_verification(options)}

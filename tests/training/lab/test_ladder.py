@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from statistics import NormalDist
 
+import numpy as np
 import pytest
 
 from tests.training.samples import NEVER, make_trace
 from training.lab import ladder as ladder_module
 from training.lab.columns import Columns
-from training.lab.ladder import MeasuredRung, Sizes, Stretch, build_ladder, choose_allowances, find_floor
+from training.lab.ladder import (
+    MeasuredRung,
+    Sizes,
+    Stretch,
+    _Chances,
+    _Trial,
+    build_ladder,
+    choose_allowances,
+    find_floor,
+)
 from training.lab.statistics import Tail
 from training.lab.traces import Goal
 from training.recipe import Plan
@@ -78,6 +89,18 @@ def test_only_rare_successes_are_fitted_and_the_fit_is_right(ladder: tuple[Measu
     assert len(near) > 5
     for step, truth in near.items():
         assert 1 / 4 < step.measurement.probability / truth < 4
+
+
+def test_courses_that_end_badly_do_not_change_the_tail() -> None:
+    """They do so in ways of their own."""
+    ends = np.random.default_rng(0).normal(1_210, 20, 2_000).astype(np.int64)
+    worse = np.where(ends < 1_200, 1_200 - 4 * (1_200 - ends), ends)
+    wins = {target: tuple((ends >= target).tolist()) for target in range(1_150, 1_290)}
+    trials = [_Trial(Goal(target, 0), won, (1,) * len(ends)) for target, won in wins.items()]
+    for target in (1_265, 1_280):
+        truth = NormalDist(1_210, 20).cdf(1_210 - (target - 1_210))
+        chances = [_Chances(drawn, trials).compute(target) for drawn in (ends, worse)]
+        assert chances[0] == chances[1] == pytest.approx(truth, rel=0.7)
 
 
 def test_plans_begin_where_their_stretch_begins(

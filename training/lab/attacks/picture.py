@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training.lab.attacks.table import PROBABILITIES, Line
+from training.lab.attacks.table import Line
 
-_SHOWN = PROBABILITIES[1:]
 _FARTHEST = 30.0
-_COLOURS = ("#1b6ca8", "#d1495b", "#66803d")
+_LOOKS = ((0.2, "#1b6ca8"), (0.0, "#d1495b"), (-0.2, "#66803d"))
+"""Height beside the attack's and colour of each target, the easiest left out."""
 
 
 def draw(path: Path, lines: Sequence[Line]) -> bool:
@@ -39,7 +39,8 @@ def draw(path: Path, lines: Sequence[Line]) -> bool:
 
 
 def _draw_panel(panel: Any, lines: Sequence[Line], names: Sequence[str]) -> None:
-    for shift, colour, probability in zip((0.2, 0.0, -0.2), _COLOURS, _SHOWN, strict=True):
+    probabilities = list(dict.fromkeys(line.probability for line in lines))[1:]
+    for (shift, colour), probability in zip(_LOOKS, probabilities, strict=False):
         label = f"target that {probability:.0%} of courses meet"
         for line in (line for line in lines if line.probability == probability):
             ratio, height = line.price.work, len(names) - names.index(line.attack) + shift

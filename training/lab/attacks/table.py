@@ -31,8 +31,10 @@ from training.lab.attacks.rows import Recording, end_earlier, even_out, join_cal
 from training.lab.ladder import Sizes
 from training.lab.traces import NOT_COUNTED, Goal, Trace
 
-PROBABILITIES = (0.5, 0.2, 0.05, 0.02)
+_PROBABILITIES = (0.5, 0.2, 0.05)
 """Shares of the reference's courses that meet the targets at which attacks are priced."""
+_DEEP, _ENOUGH_MET = 0.02, 10
+"""One more where so many courses meet it."""
 _ENOUGH_WINS = 10
 """Fewer are not counted: the shift tells more."""
 
@@ -78,11 +80,13 @@ def build_lines(
     count = len(ground.data.train)
     sizes = Sizes(count, (count + len(ground.data.eval)) * ground.network.multiply_accumulates)
     shifts = {case.name: compute_shift(case.courses, cases[0].courses) for case in cases}
-    goals = choose_goals(cases[0].courses, PROBABILITIES)
+    deep = (_DEEP,) if _DEEP * len(cases[0].courses) >= _ENOUGH_MET else ()
+    probabilities = (*_PROBABILITIES, *deep)
+    goals = choose_goals(cases[0].courses, probabilities)
     later = _count_later(ground)
     traces = [recording.get_trace() for recording in cases[0].courses]
     near = choose_as_reference(traces, goals[0], sizes)[-1 - later] * count if later else 0.0
-    for probability, goal in zip(PROBABILITIES, goals, strict=True):
+    for probability, goal in zip(probabilities, goals, strict=True):
         outcomes = [attempt_all(case.courses, goal, sizes, case.choose) for case in cases]
         for case, attempts in zip(cases, outcomes, strict=True):
             price = compute_price(attempts, outcomes[0])
