@@ -6,7 +6,7 @@ recording alone: what a step does is its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ class RepeatedStep:
 
     def __init__(self, act: Callable[..., Tensor], device: torch.device) -> None:
         self._act = act
-        self._stream = _open_stream(device) if device.type == "cuda" else None
+        self._stream = open_stream(device) if device.type == "cuda" else None
         self._inputs: list[Tensor] = []
         self._eager_steps = 0
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -74,28 +74,8 @@ class RepeatedStep:
         self._graph = graph
 
 
-class SideBySide:
-    """Takes independent acts on one device: on a GPU none waits for another, as their kernels are small."""
-
-    def __init__(self, count: int, device: torch.device) -> None:
-        self._streams = [_open_stream(device) for _ in range(count)] if device.type == "cuda" else []
-
-    def __call__(self, acts: Sequence[Callable[[], Tensor]]) -> list[Tensor]:
-        """What they return, in order."""
-        if not self._streams:
-            return [act() for act in acts]
-        current = torch.cuda.current_stream(self._streams[0].device)
-        results = []
-        for act, stream in zip(acts, self._streams, strict=True):
-            stream.wait_stream(current)
-            with torch.cuda.stream(stream):
-                results.append(act())
-        for stream in self._streams:
-            current.wait_stream(stream)
-        return results
-
-
-def _open_stream(device: torch.device) -> torch.cuda.Stream:
+def open_stream(device: torch.device) -> torch.cuda.Stream:
+    """A new one of a GPU."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 

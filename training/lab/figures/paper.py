@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.data import Records, TrainingData
-from training.graphs import RepeatedStep, SideBySide
+from training.graphs import RepeatedStep
+from training.lab.figures.beside import SideBySide
 from training.lab.figures.marks import Mark
 from training.lab.figures.networks import PaperNetworks
 from training.optimise import compute_gradients, mix_precision
