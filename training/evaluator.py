@@ -38,10 +38,10 @@ DrawOrder = Callable[[int], Tensor]
 """n → int64[n], an order of n records."""
 
 _RECORDS_AT_ONCE = {"cpu": 512, "cuda": 16_384}
-"""Between two looks at a claim: few, so that a false one ends early; enough to be worth loading weights."""
+"""Between two looks at a claim: few, so that a false one ends early; enough to be worth preparing for."""
 _LOOK_WORK = 2**27
-"""Multiply-accumulates of a look at the least, since each prepares the network anew: of a small one more
-records, of digits' all, so that there no claim ends early."""
+"""Multiply-accumulates of a look at the least, since each prepares the network anew. A small network's looks
+take more records; those of digits take all, so that no claim ends early there."""
 
 
 def compute_logits_in_int8(network: IntegerNetwork, pixels: Tensor) -> Tensor:

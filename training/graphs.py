@@ -75,7 +75,7 @@ class RepeatedStep:
 
 
 def open_stream(device: torch.device) -> torch.cuda.Stream:
-    """A new one of a GPU."""
+    """A new stream of a GPU."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 

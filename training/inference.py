@@ -33,8 +33,8 @@ launch must be worth it."""
 _CONVOLVED_BYTES = 6 * 2**20
 """What the sums of the widest layer may take at once where the library convolves."""
 _MOST_SPREAD_ENTRIES = 2**16
-"""Of a matrix that takes whole images: up to here multiplying by its zeros costs less than windows do (half,
-for digits' network in int8 and in float32, on an Intel Xeon with AVX-512 and VNNI)."""
+"""Of a matrix that takes whole images: up to here multiplying by its zeros costs less than cutting windows
+does (docs/lab/verification.md)."""
 _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Numbers of so many bytes: the channels of a narrow layer's place are moved as one."""
 

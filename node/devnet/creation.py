@@ -169,10 +169,11 @@ def get_target_interval(task: str) -> int:
 
 
 def compute_initial_difficulty(task: Task, rate: float, target_interval: int, most: int) -> int:
-    """Half the work of one target interval at `rate` million multiply-accumulates a second, at most `most`.
+    """Half the work of one target interval at `rate` million multiply-accumulates a second.
 
-    Half, since miners do less than was measured: their passes must fit the interval. A chain begins on rungs
-    whose price was counted; what a fitted one really costs, its own blocks tell.
+    At least the first rung's and at most `most`: a chain begins on rungs whose price was counted, and what a
+    fitted one really costs, its own blocks tell. Half, since blocks that come early put it right sooner than
+    blocks that do not come.
     """
     return min(max(int(rate * target_interval / 2), task.rungs[0].work), most)
 

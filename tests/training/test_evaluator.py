@@ -135,6 +135,7 @@ def test_random_networks_in_batches_of_every_size(
     assert spec.hidden == 1 or len(torch.unique(known, dim=0)) > 1
     for tile_bytes, most in itertools.product((2**12, 2**22), (0, inference._MOST_SPREAD_ENTRIES, 2**30)):
         monkeypatch.setitem(inference._TILE_BYTES, "cpu", tile_bytes)
+        monkeypatch.setattr(inference, "_CONVOLVED_BYTES", tile_bytes)
         monkeypatch.setattr(inference, "_MOST_SPREAD_ENTRIES", most)
         for size in (*range(1, 8), 16, 17, len(pixels)):
             assert torch.equal(compute(network, torch.from_numpy(pixels[:size])).long(), known[:size])

@@ -22,7 +22,7 @@ from training.dataset_file import read_dataset_file
 from training.evaluator import choose_compute_logits
 from training.lab.bench_rows import Goal, Row
 from training.lab.bench_steps import PAPER, Ground, Plain, Unmarked
-from training.lab.figures import choose_network, choose_recipe
+from training.lab.figures import choose_recipe
 from training.lab.figures.marks import draw_mark
 from training.lab.figures.protocol import Protocol
 from training.lab.figures.runs import DEFAULT
@@ -56,7 +56,7 @@ def measure_training(options: argparse.Namespace) -> Iterator[Row]:
     yield from _measure_steps("paper's network", paper, 1 if is_cpu else 5, None if is_cpu else 500_000)
     yield _measure_cold_start(options)
     yield from _measure_ranks(options.device)
-    yield from measure_accuracy(options)
+    yield from _measure_accuracy(options)
 
 
 def take_first_step(data: str, device: str) -> None:
@@ -126,11 +126,12 @@ def _measure_first_line(words: Sequence[str]) -> float:
 
 def check_cifar10(dataset: DatasetSpec) -> None:
     """Raises ValueError for a dataset that the paper's network does not fit."""
-    if choose_network("cifar10", dataset) != PAPER:
+    shape = dataset.c, dataset.h, dataset.w, dataset.classes
+    if shape != (PAPER.c, PAPER.h, PAPER.w, PAPER.classes):
         raise ValueError("the rows of CIFAR-10 need a dataset of its shape")
 
 
-def measure_accuracy(options: argparse.Namespace) -> Iterator[Row]:
+def _measure_accuracy(options: argparse.Namespace) -> Iterator[Row]:
     """What the reference trainer makes of the paper's network on CIFAR-10 in two epochs, and in what time.
 
     From fresh weights on, with an exact count after each epoch; what a device compiles once for training, the

@@ -95,10 +95,9 @@ def calibrate(options: argparse.Namespace, dataset: Dataset) -> int:
     recounts = (dataset.spec.n_train + dataset.spec.n_eval) * file.network.multiply_accumulates
     plans, ladder = build_ladder(stretches, Sizes(dataset.spec.n_train, recounts))
     recipe = replace(file.recipe, plans=plans)
-    machines = [file.measured["machine"]] if known else []
-    if len(traces) > len(known) and describe_processor() not in "".join(machines):
-        machines.append(describe_processor())
-    measured = _describe(options, recipe, "; ".join(machines))
+    measured = _describe(options, recipe)
+    if known:
+        measured = join_origins(file.measured, measured, is_new=len(traces) > len(known))
     encoded = _encode_task(file.network, recipe, ladder, measured)
     options.out.write_text(json.dumps(encoded, indent=1) + "\n", "utf-8")
     options.page.write_text(render_page(options.task, decode_task_file(encoded), stretches), "utf-8")
@@ -169,7 +168,18 @@ def _encode_task(
     }
 
 
-def _describe(options: argparse.Namespace, recipe: Recipe, machine: str) -> dict[str, Any]:
+def join_origins(before: dict[str, Any], now: dict[str, Any], is_new: bool) -> dict[str, Any]:
+    """Of a ladder with courses from before: all machines, or where none is new what was, under its command.
+
+    What was is the shipped ladder's: the rows themselves name no machine.
+    """
+    if not is_new:
+        return {**before, "command": now["command"], "recipe": now["recipe"]}
+    machines = dict.fromkeys([*before["machine"].split("; "), now["machine"]])
+    return {**now, "machine": "; ".join(machines)}
+
+
+def _describe(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
     """Where, how and on what the ladder was measured: floating point differs between processors."""
     stretches = " ".join(f"{order.frozen}:{order.samples}:{order.courses}" for order in options.stretch)
     words = f"--task {options.task} --stretch {stretches} --rows {options.rows}"
@@ -178,7 +188,7 @@ def _describe(options: argparse.Namespace, recipe: Recipe, machine: str) -> dict
         "command": f"freezenet lab calibrate {words}",
         "recipe": digest_recipe(recipe),
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine,
+        "machine": describe_processor(),
         "device": str(options.device),
         "threads": options.threads,
         "python": platform.python_version(),

@@ -28,9 +28,9 @@ _TUNING_QUANTILES = (0.5, 0.7, 0.8, 0.9, 0.95)
 _FLOOR_SHARE = 0.05
 _MIN_FLOOR_ATTEMPTS = 60
 """That met the target, or a third of the courses where those are few."""
-_MIN_SUCCESSES = 15
+MIN_SUCCESSES = 15
 _TAIL_SHARE = 0.25
-"""The tail is fitted to targets that at most this share of the courses meets, or more where there are few."""
+"""The tail is fitted to targets that at most this share of the courses meets."""
 _LEAST_PROBABILITY = 1e-6
 """Of the last stretch's fitted tail; a stretch below it is left where too few courses meet a target."""
 _FOLDS = 5
@@ -170,7 +170,7 @@ def _measure(stretch: Stretch, sizes: Sizes, is_last: bool) -> Iterator[Measured
     trials = list(_try_targets(columns, lowest, allowances, sizes))
     chances = _Chances(columns.train_correct[:, -1], trials) if is_last else None
     for trial in trials:
-        probability, is_fitted = trial.successes / len(columns), trial.successes < _MIN_SUCCESSES
+        probability, is_fitted = trial.successes / len(columns), trial.successes < MIN_SUCCESSES
         if is_fitted and chances is None:
             return
         if is_fitted and chances is not None:
@@ -183,8 +183,11 @@ def _measure(stretch: Stretch, sizes: Sizes, is_last: bool) -> Iterator[Measured
 
 
 def count_least(courses: int) -> int:
-    """Of so many courses, those that must meet a target, or win it, for a tail to be fitted through it."""
-    return min(_MIN_SUCCESSES, courses // 12)
+    """The fewest of so many courses that must meet a target for the tail to go through it.
+
+    As many must win for it to tell what giving up leaves.
+    """
+    return max(1, min(MIN_SUCCESSES, courses // 12))
 
 
 class _Chances:
@@ -199,7 +202,7 @@ class _Chances:
         count = len(ends)
         met = {trial.goal.train: int((ends >= trial.goal.train).sum()) for trial in trials}
         least = count_least(count)
-        most = min(max(_TAIL_SHARE * count, 2 * least), count - 1)
+        most = _TAIL_SHARE * count
         points = [(target, number) for target, number in met.items() if least <= number <= most]
         self._tail = fit_tail(points, count)
         counted = [trial for trial in trials if least <= trial.successes <= 2 * least]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import correlation, fmean, median, stdev
 
-from training.lab.ladder import Stretch, count_least
+from training.lab.ladder import MIN_SUCCESSES, Stretch, count_least
 from training.tasks import Measurement, TaskFile
 
 _HEADINGS = (
@@ -53,7 +53,7 @@ those of a machine that did other things beside.
 Work is what an attempt costs on average over the probability that it succeeds, in million multiply-accumulates (three forward
 passes for a sample trained; evaluation, polishing and recounts by what they multiply). The interval is Clopper and Pearson's.
 The eval floor is what 19 in 20 of the networks that met the train target reached; where too few met it, the last floor measured
-is kept. **Fitted** rungs were won by fewer than 15 courses, those given up not counted: their probability is that of a normal tail fitted to the ends of whole courses, at the targets that a quarter and at least {least} of them meet,
+is kept. **Fitted** rungs were won by fewer than {MIN_SUCCESSES} courses, those given up not counted: their probability is that of a normal tail fitted to the ends of whole courses, at the targets that a quarter of them at most and {least} at least meet,
 times the share of the winners that giving up leaves where {least} to {2 * least} are left; their work is an extrapolation. CV is the coefficient of variation of the cost to solution: 1 is a lottery without
 memory, below 0.3 a race. An attempt is one header looked at; many are given up there, at a small part of a course's cost, and do
 not succeed. Trained several in one pass, a network that wins leaves the others of its pass unused, which is not in the work. The foot is a race, there for slow machines; the ladder goes from {works[0]:,} to {works[-1]:,} M,

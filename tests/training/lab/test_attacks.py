@@ -44,6 +44,7 @@ from training.lab.attacks.rows import (
     read_recordings,
 )
 from training.lab.attacks.splits import join_splits
+from training.lab.attacks.table import choose_probabilities
 from training.lab.attacks.teachers import fit_output, match_outputs
 from training.lab.attacks.transfers import RobustTwin
 from training.lab.attacks.weights import NarrowCourse
@@ -377,3 +378,7 @@ def test_command_measures_another_network_beside_the_tasks(
     told = capsys.readouterr().out
     assert "| reference | 1 |" in told
     assert "| first stage alone | 1 |" in told
+
+
+def test_the_deepest_target_wants_enough_courses() -> None:
+    assert choose_probabilities(500) == (*choose_probabilities(499), 0.02)

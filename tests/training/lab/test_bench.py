@@ -98,6 +98,17 @@ def test_missing_data_is_told_before_anything_is_measured(
     assert capsys.readouterr().out == ""
 
 
+def test_another_dataset_than_cifar10_is_told_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = build_options(tmp_path)
+    write_dataset_file(options.data, import_digits())
+    options.cifar10 = options.data
+    with pytest.raises(ValueError, match="CIFAR-10"):
+        bench.run(options)
+    assert capsys.readouterr().out == ""
+
+
 def test_forward_pass_is_the_same_network_but_for_rounding() -> None:
     network = draw_network(NetworkSpec(c=3, h=8, w=8, classes=10, blocks=2, filters=8, hidden=16), 0)[2]
     pixels = torch.from_numpy(draw_pixels(network.spec, 200))
@@ -112,6 +123,7 @@ def test_verification_rows_on_a_small_network(tmp_path: Path, monkeypatch: pytes
     small = NetworkSpec(c=1, h=8, w=8, classes=10, blocks=2, filters=8, hidden=64)
     monkeypatch.setattr(bench_verification, "PAPER", small)
     monkeypatch.setattr(bench_verification, "_RATE_SECONDS", 0.05)
+    # A small network's records would all be looked at together.
     monkeypatch.setattr(evaluator, "_LOOK_WORK", 0)
     options = build_options(tmp_path, "--records", "2000")
     write_dataset_file(options.data, import_digits())

@@ -18,6 +18,7 @@ from tests.training.samples import make_trace
 from training.attempt import TrainingData
 from training.dataset_file import read_dataset_file
 from training.lab import main
+from training.lab.calibrate import join_origins
 from training.lab.check import check_ladder, choose_rung
 from training.lab.lines import write_lines
 from training.lab.traces import Trace, digest_recipe, read_traces
@@ -96,6 +97,14 @@ def test_rows_become_a_task_file(file: Path, tmp_path: Path, digits: Dataset) ->
     check_task(Task(digits.spec.dataset_id, task_file.network, task_file.rungs), digits.spec)
     assert len(task_file.measurements) == len(task_file.rungs)
     assert page.read_text().count("\n| 95 % |") == 1 + len(task_file.rungs)
+
+
+def test_a_ladder_names_every_machine_that_measured_it() -> None:
+    before = {"machine": "A; B", "date": "before", "command": "first", "recipe": "r"}
+    now = {"machine": "B", "date": "now", "command": "second", "recipe": "r"}
+    assert join_origins(before, now, is_new=False) == {**before, "command": "second"}
+    assert join_origins(before, now, is_new=True) == {**now, "machine": "A; B"}
+    assert join_origins(before, {**now, "machine": "C"}, is_new=True)["machine"] == "A; B; C"
 
 
 @pytest.mark.parametrize("name", TASK_NAMES)

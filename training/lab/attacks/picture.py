@@ -30,7 +30,8 @@ def draw(path: Path, lines: Sequence[Line]) -> bool:
     for panel, place in zip(panels[0], places, strict=True):
         _draw_panel(panel, [line for line in lines if (line.frozen, line.samples) == place], names)
         panel.set_title(f"{place[0] / 100:g} % frozen, {place[1]:,} samples", fontsize=10)
-    panels[0][0].legend(loc="lower right", fontsize=8)
+    fullest = max(panels[0], key=lambda panel: len(panel.get_legend_handles_labels()[0]))
+    fullest.legend(loc="lower right", fontsize=8)
     figure.suptitle("Cost to a solution over the reference miner's, 95 % interval; left of 1: cheaper")
     figure.tight_layout()
     figure.savefig(path, dpi=110)

@@ -33,8 +33,8 @@ from training.lab.traces import NOT_COUNTED, Goal, Trace
 
 _PROBABILITIES = (0.5, 0.2, 0.05)
 """Shares of the reference's courses that meet the targets at which attacks are priced."""
-_DEEP, _ENOUGH_MET = 0.02, 10
-"""One more where so many courses meet it."""
+_DEEP = 0.02
+"""One more, where enough courses meet it."""
 _ENOUGH_WINS = 10
 """Fewer are not counted: the shift tells more."""
 
@@ -80,8 +80,7 @@ def build_lines(
     count = len(ground.data.train)
     sizes = Sizes(count, (count + len(ground.data.eval)) * ground.network.multiply_accumulates)
     shifts = {case.name: compute_shift(case.courses, cases[0].courses) for case in cases}
-    deep = (_DEEP,) if _DEEP * len(cases[0].courses) >= _ENOUGH_MET else ()
-    probabilities = (*_PROBABILITIES, *deep)
+    probabilities = choose_probabilities(len(cases[0].courses))
     goals = choose_goals(cases[0].courses, probabilities)
     later = _count_later(ground)
     traces = [recording.get_trace() for recording in cases[0].courses]
@@ -110,6 +109,11 @@ def build_lines(
                 shift,
                 case.once,
             )
+
+
+def choose_probabilities(courses: int) -> tuple[float, ...]:
+    """Those of the targets, by how many courses of the reference there are."""
+    return (*_PROBABILITIES, _DEEP) if _DEEP * courses >= _ENOUGH_WINS else _PROBABILITIES
 
 
 def _collect_cases(
