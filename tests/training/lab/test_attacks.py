@@ -255,7 +255,13 @@ def test_course_that_ends_earlier_is_the_same_up_to_there() -> None:
 
 def test_seconds_are_those_of_the_middle_course() -> None:
     recordings = [make_recording(seed, 1_250, seconds=float(seed)) for seed in (1, 2, 30)]
-    assert {recording.seconds for recording in even_out(recordings)} == {(0.0, 1.0, 2.0)}
+    machine = recordings[0].machine
+    assert {recording.seconds for recording in even_out(recordings, machine)} == {(0.0, 1.0, 2.0)}
+    elsewhere = replace(recordings[2], machine="another")
+    for here in (machine, "a third"):
+        expected = {machine: (0.0, 0.75, 1.5), "a third": (0.0, 1.0, 2.0)}[here]
+        evened = even_out([*recordings[:2], elsewhere], here)
+        assert {recording.seconds for recording in evened} == {expected}
 
 
 def test_calibration_adds_only_courses_of_the_same_kind() -> None:

@@ -168,13 +168,15 @@ def end_earlier(recording: Recording, checkpoints: int) -> Recording:
     return replace(recording, **{name: getattr(recording, name)[:-checkpoints] for name in names})
 
 
-def even_out(recordings: Sequence[Recording]) -> list[Recording]:
-    """One attack's recordings, each with the median seconds of all at every checkpoint.
+def even_out(recordings: Sequence[Recording], machine: str) -> list[Recording]:
+    """One attack's recordings, each with the median seconds of those on a machine at every checkpoint.
 
-    Courses of one length take the same time; what differs is what else the machine did.
+    Of all where there are none on it. Courses of one length take the same time; what differs is what else the
+    machine did.
     """
-    seconds = [median(column) for column in zip(*(r.seconds for r in recordings), strict=True)]
-    recount = median(recording.recount_seconds for recording in recordings)
+    timed = [recording for recording in recordings if recording.machine == machine] or recordings
+    seconds = [median(column) for column in zip(*(r.seconds for r in timed), strict=True)]
+    recount = median(recording.recount_seconds for recording in timed)
     return [replace(r, seconds=tuple(seconds), recount_seconds=recount) for r in recordings]
 
 
