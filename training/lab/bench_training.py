@@ -128,7 +128,7 @@ def check_cifar10(dataset: DatasetSpec) -> None:
     """Raises ValueError for a dataset that the paper's network does not fit."""
     shape = dataset.c, dataset.h, dataset.w, dataset.classes
     if shape != (PAPER.c, PAPER.h, PAPER.w, PAPER.classes):
-        raise ValueError("the rows of CIFAR-10 need a dataset of its shape")
+        raise ValueError(f"--cifar10: images {shape}, not CIFAR-10's (3, 32, 32, 10), channels to classes")
 
 
 def _measure_accuracy(options: argparse.Namespace) -> Iterator[Row]:
