@@ -126,9 +126,12 @@ def _measure_first_line(words: Sequence[str]) -> float:
 
 def check_cifar10(dataset: DatasetSpec) -> None:
     """Raises ValueError for a dataset that the paper's network does not fit."""
-    shape = dataset.c, dataset.h, dataset.w, dataset.classes
-    if shape != (PAPER.c, PAPER.h, PAPER.w, PAPER.classes):
-        raise ValueError(f"--cifar10: images {shape}, not CIFAR-10's (3, 32, 32, 10), channels to classes")
+    shape, wanted = (
+        (dataset.c, dataset.h, dataset.w, dataset.classes),
+        (PAPER.c, PAPER.h, PAPER.w, PAPER.classes),
+    )
+    if shape != wanted:
+        raise ValueError(f"--cifar10: images of {shape}, not of {wanted}: channels, height, width, classes")
 
 
 def _measure_accuracy(options: argparse.Namespace) -> Iterator[Row]:

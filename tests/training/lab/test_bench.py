@@ -104,7 +104,7 @@ def test_another_dataset_than_cifar10_is_told_before_anything_is_measured(
     options = build_options(tmp_path)
     write_dataset_file(options.data, import_digits())
     options.cifar10 = options.data
-    with pytest.raises(ValueError, match="CIFAR-10"):
+    with pytest.raises(ValueError, match="--cifar10"):
         bench.run(options)
     assert capsys.readouterr().out == ""
 

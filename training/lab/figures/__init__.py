@@ -15,6 +15,7 @@ from consensus.dataset import DatasetSpec
 from consensus.network import NetworkSpec
 from training.dataset_file import read_dataset_file
 from training.lab.bench_rows import describe_origin
+from training.lab.bench_steps import PAPER
 from training.lab.figures.pictures import draw_all
 from training.lab.figures.runs import (
     MODES,
@@ -32,7 +33,6 @@ from training.lab.inputs import PROCESSES, parse_count
 from training.recipe import Recipe
 from training.tasks.default import DEFAULT_RECIPE
 
-_PAPER = NetworkSpec(c=3, h=32, w=32, classes=10, blocks=4, filters=32, hidden=128)
 _SMALL = NetworkSpec(c=1, h=8, w=8, classes=10, blocks=2, filters=8, hidden=64)
 """For digits. The network that is mined is smaller, so that a watermark's luck decides."""
 _PAPER_RECIPE = replace(
@@ -137,7 +137,7 @@ def choose_network(task: str, dataset: DatasetSpec) -> NetworkSpec:
         raise ValueError(f"the task {task} needs a dataset of its own: --data FILE")
     if task == "digits":
         return _SMALL
-    return replace(_PAPER, c=dataset.c, h=dataset.h, w=dataset.w, classes=dataset.classes)
+    return replace(PAPER, c=dataset.c, h=dataset.h, w=dataset.w, classes=dataset.classes)
 
 
 def choose_recipe(task: str) -> Recipe:
