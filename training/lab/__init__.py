@@ -11,6 +11,7 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from consensus.errors import ConsensusError
 
@@ -26,11 +27,17 @@ COMMANDS = {
 """Name and help of every command; the module has the command's name."""
 
 
-def main(arguments: Sequence[str] | None = None, program: str = "python -m training.lab") -> int:
-    """Runs one command and returns its exit code: 0 done, 1 failed, 2 usage."""
+PROGRAM = "python -m training.lab"
+
+
+def main(arguments: Sequence[str] | None = None, program: str = PROGRAM, data: Path | None = None) -> int:
+    """Runs one command and returns its exit code: 0 done, 1 failed, 2 usage.
+
+    `data` is the dataset file where the words name none; without it they must.
+    """
     import torch
 
-    options = _parse(arguments, program)
+    options = parse(arguments, program, data)
     torch.set_num_threads(options.threads)
     try:
         code: int = options.run(options)
@@ -40,7 +47,10 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m train
     return code
 
 
-def _parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
+def parse(
+    arguments: Sequence[str] | None, program: str = PROGRAM, data: Path | None = None
+) -> argparse.Namespace:
+    """The words of a command. Exits with 2 where they are wrong."""
     from training.lab.inputs import parse_count, parse_device
 
     parser = argparse.ArgumentParser(prog=program, description="Measure training, verification and attacks.")
@@ -50,6 +60,13 @@ def _parse(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
         command = commands.add_parser(name, help=summary)
         command.add_argument("--device", type=parse_device, default="cpu", help="cpu or cuda")
         command.add_argument("--threads", type=parse_count, default=1, help="of torch, in each process")
+        command.add_argument(
+            "--data",
+            type=Path,
+            required=data is None,
+            default=data,
+            help="the dataset in one file" + (", digits where none is named" if data else ""),
+        )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser.parse_args(arguments)

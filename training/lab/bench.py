@@ -116,7 +116,6 @@ def _describe_command(options: argparse.Namespace) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of this command."""
-    parser.add_argument("--data", type=Path, required=True, help="digits in one file")
     parser.add_argument(
         "--cifar10", type=Path, help="CIFAR-10 in one file, to train on it three times for two epochs"
     )

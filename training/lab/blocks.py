@@ -72,7 +72,6 @@ class MinedBlock:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of this command."""
     parser.add_argument("--task", choices=TASK_NAMES, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="the dataset in one file")
     parser.add_argument("--work", type=parse_count, required=True, help="in M: the rung with it or the next")
     parser.add_argument("--blocks", type=parse_count, default=20, help="to mine at the rung in all")
     parser.add_argument("--processes", type=parse_count, default=PROCESSES, help="that mine side by side")

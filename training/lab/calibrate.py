@@ -19,6 +19,7 @@ import torch
 
 from consensus.dataset import Dataset
 from consensus.network import NetworkSpec
+from consensus.task import MIN_WORK
 from training.data import TrainingData
 from training.dataset_file import read_dataset_file
 from training.evaluator import choose_compute_logits
@@ -93,7 +94,7 @@ def calibrate(options: argparse.Namespace, dataset: Dataset) -> int:
     traces = read_traces(options.rows)
     stretches = [_collect(order, file.recipe, traces) for order in options.stretch]
     recounts = (dataset.spec.n_train + dataset.spec.n_eval) * file.network.multiply_accumulates
-    plans, ladder = build_ladder(stretches, Sizes(dataset.spec.n_train, recounts))
+    plans, ladder = build_ladder(stretches, Sizes(dataset.spec.n_train, recounts), options.foot)
     recipe = replace(file.recipe, plans=plans)
     measured = _describe(options, recipe)
     if known:
@@ -183,6 +184,7 @@ def _describe(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
     """Where, how and on what the ladder was measured: floating point differs between processors."""
     stretches = " ".join(f"{order.frozen}:{order.samples}:{order.courses}" for order in options.stretch)
     words = f"--task {options.task} --stretch {stretches} --rows {options.rows}"
+    words += f" --foot {options.foot}" if options.foot > MIN_WORK else ""
     words += " --skip-estimates" if options.skip_estimates else ""
     return {
         "command": f"freezenet lab calibrate {words}",
@@ -199,7 +201,6 @@ def _describe(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of this command."""
     parser.add_argument("--task", choices=TASK_NAMES, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="the dataset in one file")
     modes = parser.add_mutually_exclusive_group(required=True)
     modes.add_argument("--check", action="store_true", help="measure one rung anew, write nothing")
     modes.add_argument(
@@ -209,6 +210,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FROZEN:SAMPLES:COURSES",
         help="what to measure, from the ladder's foot up",
+    )
+    parser.add_argument(
+        "--foot",
+        type=parse_count,
+        default=MIN_WORK,
+        help="million multiply-accumulates that a block of the first rung costs at least",
     )
     parser.add_argument("--attempts", type=parse_count, default=_CHECK_ATTEMPTS, help="of --check")
     parser.add_argument(

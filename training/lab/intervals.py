@@ -100,7 +100,6 @@ class Chain:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of this command."""
     parser.add_argument("--task", choices=TASK_NAMES, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="the dataset in one file")
     parser.add_argument("--rows", type=Path, required=True, help="the courses that the ladder was built of")
     parser.add_argument(
         "--power",

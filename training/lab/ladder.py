@@ -75,14 +75,14 @@ class MeasuredRung:
 
 
 def build_ladder(
-    stretches: Sequence[Stretch], sizes: Sizes
+    stretches: Sequence[Stretch], sizes: Sizes, foot: int = MIN_WORK
 ) -> tuple[tuple[Plan, ...], tuple[MeasuredRung, ...]]:
     """The plans and the rungs of all stretches, each beginning where the one before it ends.
 
     A stretch ends where its targets do, where too few of its courses meet them, or where the next one, at the
     same share, meets the same target for less. A ladder has as many rungs as protocol §3 allows; the dearest
-    are left out. Raises ValueError if a rung would cost more than twice the one
-    below, or a stretch has none.
+    are left out, and so are those whose work is below `foot`. Raises ValueError if a rung would cost more
+    than twice the one below, or a stretch has none.
     """
     sides = [list(_measure(stretch, sizes, is_last=stretch is stretches[-1])) for stretch in stretches]
     plans: list[Plan] = []
@@ -90,11 +90,11 @@ def build_ladder(
     for number, stretch in enumerate(stretches):
         after = sides[number + 1] if number + 1 < len(sides) else []
         below = ladder[-1].rung if ladder else None
-        rungs = list(_climb(_leave(sides[number], after), below))
+        rungs = list(_climb(_leave(sides[number], after), below, foot))
         if not rungs:
             raise ValueError(
                 f"no rung at {stretch.frozen} per 10,000 with {stretch.plan.samples} samples above"
-                f" {below.work if below else 0} M"
+                f" {below.work if below else foot} M"
             )
         allowances = stretch.plan.allowances
         if stretch.has_choosers:
@@ -223,13 +223,13 @@ def _leave(rungs: Sequence[MeasuredRung], after: Sequence[MeasuredRung]) -> Iter
         yield step
 
 
-def _climb(rungs: Iterable[MeasuredRung], below: Rung | None) -> Iterator[MeasuredRung]:
-    """Those that cost enough more than the one below and, at its share, ask for more than it does."""
+def _climb(rungs: Iterable[MeasuredRung], below: Rung | None, foot: int) -> Iterator[MeasuredRung]:
+    """Those from the foot on that cost enough more than the one below and, at its share, ask for more."""
     for step in rungs:
         rung = step.rung
         if below and rung.frozen == below.frozen and rung.min_train_correct <= below.min_train_correct:
             continue
-        if rung.work >= max(MIN_WORK, math.ceil(below.work * _STEP) if below else 0):
+        if rung.work >= max(foot, math.ceil(below.work * _STEP) if below else 0):
             yield step
             below = rung
 

@@ -250,7 +250,6 @@ def _decode_row(values: dict[str, str]) -> Row:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of this command."""
-    parser.add_argument("--data", type=Path, required=True, help="the dataset in one file")
     parser.add_argument("--rows", type=Path, default=Path("recipes.csv"), help="measured so far; is added to")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED")

@@ -15,7 +15,7 @@ from dataset_server.files import write_dataset_file
 from dataset_server.importers import import_digits
 from training import evaluator
 from training.evaluator import compute_logits_in_int8
-from training.lab import bench, bench_verification
+from training.lab import bench, bench_verification, parse
 from training.lab.bench_claims import draw_network, draw_pixels
 from training.lab.bench_forward import ForwardPass
 from training.lab.bench_rows import (
@@ -33,13 +33,7 @@ ROW = Row("speed", "x", (0.9, 0.5, 0.7), Goal("<=", 0.6))
 
 
 def build_options(tmp_path: Path, *words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    bench.add_arguments(parser)
-    return parser.parse_args(
-        ["--data", str(tmp_path / "data"), "--rows", str(tmp_path / "rows.jsonl"), *words]
-    )
+    return parse(["bench", "--rows", str(tmp_path / "rows.jsonl"), *words], data=tmp_path / "data")
 
 
 def test_a_goal_is_met_by_the_median() -> None:

@@ -63,6 +63,11 @@ def test_ladder_ends_where_the_protocol_ends_it(
     assert build_ladder(STRETCHES, SIZES)[1] == ladder[:-2]
 
 
+def test_ladder_begins_at_its_foot(ladder: tuple[MeasuredRung, ...]) -> None:
+    assert build_ladder(STRETCHES, SIZES, foot=ladder[3].rung.work)[1] == ladder[3:]
+    assert build_ladder(STRETCHES, SIZES, foot=ladder[3].rung.work + 1)[1][0].rung.work > ladder[3].rung.work
+
+
 def test_work_is_cost_over_probability(ladder: tuple[MeasuredRung, ...]) -> None:
     for step in ladder:
         measured = step.measurement

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from dataset_server.files import write_dataset_file
 from dataset_server.importers import import_digits
 from tests.training.samples import NETWORK, build_watermark
 from training.data import TrainingData
-from training.lab import recipes
+from training.lab import parse, recipes
 from training.lab.muon import orthogonalise
 from training.lab.recipes import VARIANTS, Row, measure_all, read_rows, render_table
 from training.lab.variants import Variant, compute_share, train_variant
@@ -23,14 +23,10 @@ _SMALL = ["--blocks", "2", "--filters", "4", "--hidden", "16", "--frozen", "9000
 
 
 def _parse(tmp_path: Path, *words: str) -> Namespace:
-    parser = ArgumentParser()
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    recipes.add_arguments(parser)
     data = tmp_path / "digits.dataset"
     if not data.exists():
         write_dataset_file(data, import_digits())
-    return parser.parse_args(["--data", str(data), "--rows", str(tmp_path / "rows.csv"), *_SMALL, *words])
+    return parse(["recipes", "--data", str(data), "--rows", str(tmp_path / "rows.csv"), *_SMALL, *words])
 
 
 def test_rows_are_written_once_and_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,7 +38,6 @@ Order = tuple[str, int, tuple[int, ...]]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of this command."""
     parser.add_argument("--task", choices=TASK_NAMES, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="the dataset in one file")
     parser.add_argument("--quick", action="store_true", help="few courses, by the first plan alone")
     parser.add_argument(
         "--processes", type=parse_count, default=PROCESSES, help="that measure courses side by side"

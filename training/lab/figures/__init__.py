@@ -166,7 +166,6 @@ def _describe_result(result: Result) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of this command."""
     parser.add_argument("--task", required=True, help="digits, cifar10 or another name for --data")
-    parser.add_argument("--data", type=Path, required=True, help="the dataset in one file")
     parser.add_argument("--quick", action="store_true", help="reduced runs, for a CPU")
     parser.add_argument("--out", type=Path, default=Path("lab-figures"), help="folder of rows and pictures")
     parser.add_argument("--paper", type=Path, default=Path("docs/lab/paper"), help="the paper's curves")
