@@ -121,7 +121,8 @@ def bench_command(
         typer.echo(
             f"{rate.rate:,.0f} million multiply-accumulates a second"
             f" ({rate.task} at difficulty {rate.difficulty:,}, {rate.device}, {rate.threads} threads,"
-            f" {rate.seconds:.1f} s)"
+            f" {rate.seconds:.1f} s); a block of that difficulty would take"
+            f" {rate.difficulty / rate.rate:,.0f} s on average"
         )
 
 

@@ -174,7 +174,7 @@ def require_plan(files: DevnetFiles) -> DevnetPlan:
     """The plan. Raises DevnetError where there is no devnet."""
     plan = read_plan(files)
     if plan is None:
-        raise DevnetError(f"there is no devnet in {files.root}")
+        raise DevnetError(f"there is no devnet in {files.root}; --dir names another directory")
     return plan
 
 

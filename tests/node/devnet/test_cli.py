@@ -25,7 +25,9 @@ def test_rejects_a_headless_run_without_an_end(
 @pytest.mark.parametrize("words", [["ps"], ["logs"], ["down"], ["heal"], ["partition", "n1"]])
 def test_orders_need_a_devnet(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["devnet", *words, "--dir", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == f"freezenet: there is no devnet in {tmp_path}\n"
+    assert capsys.readouterr().err == (
+        f"freezenet: there is no devnet in {tmp_path}; --dir names another directory\n"
+    )
 
 
 def test_ps_prints_json_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,7 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--filters", type=int, help="of the first block, where not the task's")
     parser.add_argument("--hidden", type=int, help="units of the hidden layer, where not the task's")
     parser.add_argument("--records", type=int, help="the first of the train split, where not all")
-    parser.add_argument("--only", nargs="*", default=[], choices=list(BY_NAME), help="attacks to measure")
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        default=[],
+        choices=list(BY_NAME),
+        metavar="NAME",
+        help=f"attacks to measure; the names, to be quoted: {'; '.join(BY_NAME)}",
+    )
     parser.add_argument("--out", type=Path, default=Path("attacks"), help="folder of rows, table and picture")
 
 
