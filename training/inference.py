@@ -1,9 +1,10 @@
 """The integer network on torch: the logits of consensus.network, by exact sums of products.
 
-In the one way a convolution is a matrix product over its windows, or over whole images where these are small,
-so that no library can choose Winograd or FFT for it; in the other it is the library's, which a self-test must
-find to add up products. Records are taken a few at a time, so that a layer's values stay in the cache. How a
-product stays exact is training.products'; whether it is so on this machine, training.evaluator finds out.
+In the one way a convolution is a matrix product over its windows, or over three image rows at a time where
+these are short, so that no library can choose Winograd or FFT for it; in the other it is the library's, which
+a self-test must find to add up products. Records are taken a few at a time, so that a layer's values stay in
+the cache. How a product stays exact is training.products'; whether it is so on this machine,
+training.evaluator finds out.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ _FLOAT32_LIMIT = 2.0**24
 _STEP = 2.0**-24
 _HALF = float(2**23)
 _TILE_BYTES = {"cpu": 2**22, "cuda": 2**30}
-"""What the windows of the widest layer may take at once, or would where images are taken whole; on CUDA each
+"""What the windows of the widest layer may take at once, or would where image rows are taken; on CUDA each
 launch must be worth it."""
 _CONVOLVED_BYTES = 6 * 2**20
 """What the sums of the widest layer may take at once where the library convolves."""
 _MOST_SPREAD_ENTRIES = 2**16
-"""Of a matrix that takes whole images: up to here multiplying by its zeros costs less than cutting windows
+"""Of a matrix that takes image rows: up to here multiplying by its zeros costs less than cutting windows
 does (docs/lab/verification.md)."""
 _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Numbers of so many bytes: the channels of a narrow layer's place are moved as one."""
@@ -45,14 +46,14 @@ class PreparedLayer:
 
     matrix: Tensor
     """[terms, out]; terms of windows in the order row, column, channel, zeros for channels without values.
-    [y·x·in, y·x·out] where images are taken whole. [out, in, 3, 3] in a ConvolvedNetwork."""
+    [3·x·in, x·out] where image rows are taken. [out, in, 3, 3] in a ConvolvedNetwork."""
     scale: Tensor
     """float64[row]: M·2^-24 of every value in an image row, or of every unit."""
     offset: Tensor
     """float64[row]: (B + 2^23)·2^-24 of the same."""
     pooled: bool
-    is_whole: bool = False
-    """Whether the matrix takes whole images, not windows."""
+    takes_rows: bool = False
+    """Whether the matrix takes three image rows and gives one, instead of a window and a place."""
 
 
 class PreparedNetwork:
@@ -109,7 +110,7 @@ class PreparedNetwork:
         return self._product.multiply(hidden, self._last).double() + self._bias
 
     def _pad(self, activations: Tensor) -> Tensor:
-        """[n, y+2, x+2, in] of whole [n, y, x, c] activations in the product's format, zeros about them."""
+        """[n, y+2, x+2, in] of integer [n, y, x, c] activations in the product's format, zeros about them."""
         count, height, width, channels = activations.shape
         shape = (count, height + 2, width + 2, widen(channels, self._product.activations))
         padded = torch.zeros(shape, dtype=self._product.activations, device=self._device)
@@ -117,34 +118,41 @@ class PreparedNetwork:
         return padded
 
     def _convolve(self, activations: Tensor, layer: PreparedLayer) -> Tensor:
-        """[n, y, x, in] → sums[n, y, x, out]: each 3×3 window, or each image, is a row of one product."""
-        if layer.is_whole:
-            rows = activations.to(self._product.activations).flatten(1)
-        else:
-            rows = cut_windows(self._pad(activations))
+        """[n, y, x, in] → sums[n, y, x, out]: a 3×3 window, or three image rows, are a row of one product."""
+        rows = self._cut_rows(activations) if layer.takes_rows else cut_windows(self._pad(activations))
         return self._product.multiply(rows, layer.matrix).view(*activations.shape[:3], -1)
+
+    def _cut_rows(self, activations: Tensor) -> Tensor:
+        """[n, y, x, c] → [n·y, 3·x·c]: every image row between the one above and the one below, or zeros."""
+        count, height, width, channels = activations.shape
+        values = width * channels
+        padded = torch.zeros(count, height + 2, values, dtype=self._product.activations, device=self._device)
+        padded[:, 1:-1] = activations.flatten(2)
+        rows = padded.as_strided((count, height, 3 * values), (padded.stride(0), values, 1))
+        # A copy even of one image, whose rows a product would otherwise be given overlapping.
+        return rows.contiguous().view(-1, 3 * values)
 
     def _count_records(self, spec: NetworkSpec) -> int:
         size, most = self._product.activations.itemsize, _TILE_BYTES[self._device.type]
         return count_tile_records(spec, lambda layer: size * layer.fan_in, most)
 
     def _prepare_convolutions(self, network: IntegerNetwork) -> list[PreparedLayer]:
-        prepared, height, width = [], network.spec.h, network.spec.w
+        prepared, width = [], network.spec.w
         for index, layer in enumerate(network.spec.layers[:-2]):
             weights = network.weights[layer.start : layer.stop].reshape(layer.shape)
-            if is_whole := self._takes_whole(layer, height * width):
-                matrix = self._load_rows(spread_filters(weights, height, width))
+            if takes_rows := self._takes_rows(layer, width):
+                matrix = self._load_rows(spread_filters(weights, width))
             else:
                 matrix = self._prepare_filters(weights)
             if layer.pooled:
-                height, width = height // 2, width // 2
+                width //= 2
             normalisation = self._prepare_normalisation(network, index, width)
-            prepared.append(PreparedLayer(matrix, *normalisation, layer.pooled, is_whole))
+            prepared.append(PreparedLayer(matrix, *normalisation, layer.pooled, takes_rows))
         return prepared
 
-    def _takes_whole(self, layer: Layer, places: int) -> bool:
-        """Whether a convolution of images of so many places takes them whole."""
-        return places**2 * layer.inputs * layer.outputs <= _MOST_SPREAD_ENTRIES
+    def _takes_rows(self, layer: Layer, width: int) -> bool:
+        """Whether a convolution takes the rows of images of this width."""
+        return 3 * width**2 * layer.inputs * layer.outputs <= _MOST_SPREAD_ENTRIES
 
     def _prepare_normalisation(
         self, network: IntegerNetwork, index: int, width: int
@@ -186,7 +194,7 @@ class ConvolvedNetwork(PreparedNetwork):
     def _count_records(self, spec: NetworkSpec) -> int:
         return count_tile_records(spec, lambda layer: 4 * layer.outputs, _CONVOLVED_BYTES)
 
-    def _takes_whole(self, layer: Layer, places: int) -> bool:
+    def _takes_rows(self, layer: Layer, width: int) -> bool:
         return False
 
     def _prepare_filters(self, weights: npt.NDArray[np.int8]) -> Tensor:
@@ -253,16 +261,15 @@ def cut_windows(padded: Tensor) -> Tensor:
     return windows.view(padded.dtype).view(-1, 9 * channels)
 
 
-def spread_filters(weights: npt.NDArray[np.int8], height: int, width: int) -> npt.NDArray[np.int8]:
-    """int8[y·x·out, y·x·in]: what int8[out, in, 3, 3] filters take of a whole image, zeros elsewhere."""
+def spread_filters(weights: npt.NDArray[np.int8], width: int) -> npt.NDArray[np.int8]:
+    """int8[x·out, 3·x·in]: what int8[out, in, 3, 3] filters take of three image rows, zeros elsewhere."""
     outputs, inputs, *_ = weights.shape
-    # The margin takes what a window has outside of the image.
-    spread = np.zeros((height, width, outputs, height + 2, width + 2, inputs), np.int8)
-    high, wide, output, row, column, channel = spread.strides
-    shape = (height, width, outputs, inputs, 3, 3)
-    steps = (high + row, wide + column, output, channel, row, column)
+    # The margin takes what a window has beside the image.
+    spread = np.zeros((width, outputs, 3, width + 2, inputs), np.int8)
+    place, output, row, column, channel = spread.strides
+    shape, steps = (width, outputs, inputs, 3, 3), (place + column, output, channel, row, column)
     np.lib.stride_tricks.as_strided(spread, shape, steps)[:] = weights
-    return spread[:, :, :, 1:-1, 1:-1].reshape(height * width * outputs, -1)
+    return spread[:, :, :, 1:-1].reshape(width * outputs, -1)
 
 
 def pool(sums: Tensor) -> Tensor:
