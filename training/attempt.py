@@ -20,7 +20,7 @@ from consensus.task import Rung, Task
 from consensus.watermark import derive_watermark
 from training.course import Course, Judgement, judge, look
 from training.data import Records, TrainingData
-from training.evaluator import choose_compute_logits, compute_logits_normatively, count_right
+from training.evaluator import choose_compute_logits, compute_logits_normatively, count_at_once, count_right
 from training.headers import NONCES, pick_freest
 from training.lockstep import Lockstep, count_networks
 from training.optimise import Ranks
@@ -164,13 +164,20 @@ class MiningAttempt:
     ) -> AttemptResult:
         """Trains for all candidates in one pass, until a witness meets `rung` or there is no hope for any.
 
-        They must be at the same rung and are used up. `is_cancelled` is asked between steps.
+        They must be at the same rung and are used up. `is_cancelled` is asked between steps, and between the
+        parts of an evaluation.
         """
         return _Run(self, candidates, rung, is_cancelled, report).execute()
 
-    def count(self, network: IntegerNetwork, records: Records) -> int:
-        """Exact number of records classified right."""
-        return count_right(self._compute_logits(network, records.pixels), records.labels)
+    def count(self, network: IntegerNetwork, records: Records, poll: Callable[[], None]) -> int:
+        """Exact number of records classified right; `poll` is called between parts of them, and may raise."""
+        size, right = count_at_once(network.spec, records.pixels.device), 0
+        for pixels, labels in zip(
+            torch.split(records.pixels, size), torch.split(records.labels, size), strict=True
+        ):
+            right += count_right(self._compute_logits(network, pixels), labels)
+            poll()
+        return right
 
     @property
     def data(self) -> TrainingData:
@@ -249,8 +256,8 @@ class _Run:
         """The network's witness, if both exact counts meet the rung."""
         standing, network = self._standings[course], course.build_network()
         standing.recounts += 1
-        standing.train_correct = self._attempt.count(network, self._attempt.data.train)
-        standing.eval_correct = self._attempt.count(network, self._attempt.data.eval)
+        standing.train_correct = self._attempt.count(network, self._attempt.data.train, self._poll)
+        standing.eval_correct = self._attempt.count(network, self._attempt.data.eval, self._poll)
         if standing.train_correct < self._rung.min_train_correct:
             return None
         if standing.eval_correct < self._rung.min_eval_correct:

@@ -148,8 +148,9 @@ class Course:
     ) -> Iterator[Checkpoint]:
         """Goes the whole way, pausing at every checkpoint; it ends where the caller stops asking.
 
-        `poll` is called between steps and ends the course by raising. `steps`, where there are any, train the
-        twin beside others, a step at a time, and tell `note` of each (training.lockstep).
+        `poll` is called between steps and between parts of an evaluation, and ends the course by raising.
+        `steps`, where there are any, train the twin beside others, a step at a time, and tell `note` of each
+        (training.lockstep).
         """
         self._poll, self._steps = poll, steps
         yield Checkpoint(0, self.promise, False)
@@ -199,7 +200,7 @@ class Course:
     def _compute_features(self) -> Tensor:
         records = len(self.data.train)
         self.multiply_accumulates += records * (self._spec.multiply_accumulates - self._dense_cost)
-        return compute_features(self.twin.export(), self.data.train.pixels)
+        return compute_features(self.twin.export(), self.data.train.pixels, self._poll)
 
     def _open_head(self, features: Tensor) -> int:
         self.multiply_accumulates += len(self.data.train) * self._dense_cost

@@ -21,7 +21,7 @@ from consensus.block import Header, Witness
 from consensus.dataset import Dataset
 from consensus.errors import BadDelivery, Code
 from consensus.evaluation import rebuild_network
-from consensus.network import IntegerNetwork
+from consensus.network import IntegerNetwork, NetworkSpec
 from consensus.network import compute_logits as compute_normative_logits
 from consensus.task import Rung, Task
 from training.data import Records
@@ -38,7 +38,8 @@ DrawOrder = Callable[[int], Tensor]
 """n → int64[n], an order of n records."""
 
 _RECORDS_AT_ONCE = {"cpu": 512, "cuda": 16_384}
-"""Between two looks at a claim: few, so that a false one ends early; enough to be worth preparing for."""
+"""Between two looks at a claim, or two questions whether to go on: few, so that an evaluation ends early;
+enough to be worth preparing for."""
 _LOOK_WORK = 2**27
 """Multiply-accumulates of a look at the least, since each prepares the network anew. A small network's looks
 take more records; those of digits take all, so that no claim ends early there."""
@@ -128,8 +129,13 @@ def count_right(logits: Tensor, labels: Tensor) -> int:
     return int((logits.argmax(1) == labels).sum())
 
 
-def compute_features(network: IntegerNetwork, pixels: Tensor) -> Tensor:
-    """float32[n, flat] integer activations behind the last convolution of uint8[n, c, h, w] pixels."""
+def compute_features(
+    network: IntegerNetwork, pixels: Tensor, poll: Callable[[], None] = lambda: None
+) -> Tensor:
+    """float32[n, flat] integer activations behind the last convolution of uint8[n, c, h, w] pixels.
+
+    `poll` is called behind every part of the records, and ends the evaluation by raising.
+    """
     device = pixels.device
     ways: dict[ComputeLogits | None, Callable[[IntegerNetwork, torch.device], PreparedNetwork]] = {
         compute_logits_in_fused_int8: _fuse,
@@ -137,8 +143,17 @@ def compute_features(network: IntegerNetwork, pixels: Tensor) -> Tensor:
         compute_logits_by_convolution: ConvolvedNetwork,
         compute_logits_in_float32: partial(PreparedNetwork, FLOAT32),
     }
-    prepare = ways.get(choose_compute_logits(device), partial(PreparedNetwork, FLOAT64))
-    return prepare(network, device).compute_features(pixels)
+    prepared = ways.get(choose_compute_logits(device), partial(PreparedNetwork, FLOAT64))(network, device)
+    parts = []
+    for part in torch.split(pixels, count_at_once(network.spec, device)):
+        parts.append(prepared.compute_features(part))
+        poll()
+    return torch.cat(parts)
+
+
+def count_at_once(spec: NetworkSpec, device: torch.device) -> int:
+    """Records that are evaluated before it is asked whether to go on."""
+    return max(_LOOK_WORK // spec.multiply_accumulates, _RECORDS_AT_ONCE[device.type])
 
 
 def draw_secret_order(count: int) -> Tensor:
@@ -174,8 +189,7 @@ class ExactWorkVerifier:
     def _check_claim(self, network: IntegerNetwork, records: Records, claim: int, code: Code) -> None:
         right = seen = 0
         order = self._draw_order(len(records)).to(records.pixels.device)
-        worth_a_look = _LOOK_WORK // network.spec.multiply_accumulates
-        for part in torch.split(order, max(worth_a_look, _RECORDS_AT_ONCE[order.device.type])):
+        for part in torch.split(order, count_at_once(network.spec, order.device)):
             logits = self._compute_logits(network, records.pixels[part])
             right += count_right(logits, records.labels[part])
             seen += len(part)

@@ -56,6 +56,5 @@ def make_trace(frozen: int, seed: int, mean: float, deviation: float) -> Trace:
     shown = [min(value, end) for value in shown]
     right = [round(value * 0.36 + source.gauss(0, 5)) for value in shown]
     spent = [6_879_000_000 * (index + 1) // 14 for index in range(14)]
-    return Trace(
-        frozen, 20_752, seed, DIGITS_RECIPE, tuple(shown), tuple(shown), tuple(right), tuple(spent), 1.0
-    )
+    counts = tuple(shown), tuple(shown), tuple(right), tuple(spent)
+    return Trace(frozen, 20_752, seed, DIGITS_RECIPE, *counts, 1.0, "a machine", "2", "2026-01-01")

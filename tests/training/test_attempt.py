@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from itertools import pairwise
+from math import inf
 
 import pytest
+import torch
 
 from consensus.block import Witness
 from consensus.dataset import Dataset
@@ -15,9 +17,11 @@ from consensus.evaluation import NormativeWorkVerifier
 from consensus.task import Rung, Task
 from tests.training.samples import NETWORK, NEVER, build_recipe, build_task
 from training import attempt as attempt_module
+from training import evaluator as evaluator_module
 from training.attempt import AttemptResult, Candidate, MiningAttempt, Progress
 from training.data import TrainingData
-from training.evaluator import ExactWorkVerifier
+from training.evaluator import ExactWorkVerifier, compute_features
+from training.headers import pick_freest
 from training.rate import build_practice_header
 from training.recipe import Polish, Recipe
 from training.tasks import load_recipe
@@ -191,6 +195,45 @@ def test_cancel_is_never_far_away(digits: Dataset, digits_data: TrainingData) ->
     assert max(after - before for before, after in pairwise(asked)) < 0.2
 
 
+def test_cancel_is_asked_between_parts_of_an_evaluation(
+    digits: Dataset, digits_data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """512 of 1,297 records at a time, as where a network is larger."""
+    attempt, _ = _build(digits, digits_data, build_recipe(1_297))
+    network = attempt.build(HEADER, FAR, 1).course.build_network()
+    whole = compute_features(network, digits_data.train.pixels)
+    right = attempt.count(network, digits_data.train, lambda: None)
+    monkeypatch.setattr(evaluator_module, "_LOOK_WORK", 1)
+    asked: list[str] = []
+    features = compute_features(network, digits_data.train.pixels, lambda: asked.append("features"))
+    assert torch.equal(features, whole)
+    assert attempt.count(network, digits_data.train, lambda: asked.append("count")) == right
+    assert asked == ["features"] * 3 + ["count"] * 3
+
+
+def test_an_attempt_is_cancelled_within_a_recount(digits: Dataset, digits_data: TrainingData) -> None:
+    attempt, _ = _build(digits, digits_data, build_recipe(5_188))
+    asked = 0
+
+    def run(most: float) -> AttemptResult:
+        nonlocal asked
+        asked = 0
+
+        def is_cancelled() -> bool:
+            nonlocal asked
+            asked += 1
+            return asked >= most
+
+        return attempt.run([attempt.build(HEADER, EASY, 7)], EASY, is_cancelled, lambda progress: None)
+
+    found = run(inf)
+    # It was last asked behind the eval split.
+    cancelled = run(asked)
+    assert (found.outcome, cancelled.outcome) == ("found", "cancelled")
+    assert cancelled.train_correct == found.train_correct
+    assert cancelled.eval_correct < EASY.min_eval_correct <= found.eval_correct
+
+
 def test_progress_grows_to_the_whole_attempt(digits: Dataset, digits_data: TrainingData) -> None:
     attempt, _ = _build(digits, digits_data, build_recipe(2_594))
     reports: list[Progress] = []
@@ -247,6 +290,16 @@ def test_chosen_headers_are_the_first_that_promise_enough(digits: Dataset, digit
     assert spent % looks[0].multiply_accumulates == 0
     assert headers.index(wanted[-1]) < looked <= headers.index(wanted[-1]) + 4
     assert picky.run(chosen, DEAR, lambda: False, lambda progress: None).outcome == "missed"
+
+
+def test_of_several_headers_the_freest_is_looked_at(digits: Dataset, digits_data: TrainingData) -> None:
+    attempt, task = _build(digits, digits_data, replace(build_recipe(640), headers=3, networks=5))
+    chosen, _ = attempt.choose(HEADER, DEAR, 3, 64, lambda: False)
+    begins = [replace(HEADER, nonce=HEADER.nonce + 3 * block) for block in range(5)]
+    frozen = task.compute_frozen_count(DEAR)
+    assert [candidate.header for candidate in chosen] == [
+        pick_freest(header, 3, NETWORK, frozen) for header in begins
+    ]
 
 
 def test_choosing_ends_without_a_promise_and_when_cancelled(

@@ -66,6 +66,10 @@ class Origin:
     date: str
     command: str
 
+    def describe_machine(self) -> str:
+        """The processor, and the accelerator where one was used."""
+        return self.machine if self.device == "cpu" else f"{self.device}; {self.machine}"
+
 
 @dataclass(frozen=True, slots=True)
 class RecordedRow:
@@ -84,13 +88,14 @@ def describe_origin(device: str, threads: int, command: str) -> Origin:
 
 
 def describe_processor() -> str:
-    """This machine's processor, its cores and architecture."""
+    """This machine's processor, its cores, architecture and widest instructions that torch uses."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
         lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {platform.machine()}"
+    name = names[0] if names else platform.processor()
+    return f"{name}, {os.cpu_count()} cores, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def append_rows(path: Path, rows: Iterable[RecordedRow]) -> None:

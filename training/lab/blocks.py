@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -23,7 +22,7 @@ import torch
 from consensus.task import Rung
 from training.attempt import MiningAttempt
 from training.data import TrainingData
-from training.lab.bench_rows import describe_processor
+from training.lab.bench_rows import describe_origin
 from training.lab.inputs import PROCESSES, parse_count, read_task_dataset
 from training.lab.lines import append_lines, read_lines
 from training.lab.pool import start_pool
@@ -60,6 +59,7 @@ class MinedBlock:
     seconds: float
     """Of the clock."""
     machine: str
+    torch: str
     date: str
 
     @property
@@ -133,6 +133,7 @@ def _mine(task: str, rung: Rung, number: int) -> MinedBlock:
     started = time.perf_counter()
     passes, networks, spent = mine_block(_attempt, rung, number)
     seconds = round(time.perf_counter() - started, 2)
+    origin = describe_origin(str(_attempt.data.inputs.device), torch.get_num_threads(), "lab blocks")
     return MinedBlock(
         task,
         _digest(_attempt.recipe),
@@ -145,8 +146,9 @@ def _mine(task: str, rung: Rung, number: int) -> MinedBlock:
         networks,
         spent,
         seconds,
-        describe_processor(),
-        datetime.now(UTC).date().isoformat(),
+        origin.describe_machine(),
+        origin.torch,
+        origin.date,
     )
 
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from consensus.task import MIN_WORK
 from training.data import TrainingData
 from training.dataset_file import read_dataset_file
 from training.evaluator import choose_compute_logits
-from training.lab.bench_rows import describe_processor
+from training.lab.bench_rows import describe_origin
 from training.lab.check import check_ladder
 from training.lab.inputs import parse_count, read_task_dataset
 from training.lab.ladder import MeasuredRung, Sizes, Stretch, build_ladder
@@ -34,7 +33,6 @@ from training.lab.traces import (
     Trace,
     Tracer,
     check_traces,
-    digest_recipe,
     extend_traces,
     group_orders,
     read_traces,
@@ -91,19 +89,33 @@ def calibrate(options: argparse.Namespace, dataset: Dataset) -> int:
         for seed in range(order.courses)
     ]
     measure(options, file.network, file.recipe, courses)
-    traces = read_traces(options.rows)
-    stretches = [_collect(order, file.recipe, traces) for order in options.stretch]
+    stretches = collect(options.stretch, file.recipe, read_traces(options.rows))
     recounts = (dataset.spec.n_train + dataset.spec.n_eval) * file.network.multiply_accumulates
     plans, ladder = build_ladder(stretches, Sizes(dataset.spec.n_train, recounts), options.foot)
     recipe = replace(file.recipe, plans=plans)
-    measured = _describe(options, recipe)
-    if known:
-        measured = join_origins(file.measured, measured, is_new=len(traces) > len(known))
+    measured = _describe(options, dataset, stretches)
     encoded = _encode_task(file.network, recipe, ladder, measured)
     options.out.write_text(json.dumps(encoded, indent=1) + "\n", "utf-8")
     options.page.write_text(render_page(options.task, decode_task_file(encoded), stretches), "utf-8")
     print(f"{len(ladder)} rungs, work {ladder[0].rung.work:,} to {ladder[-1].rung.work:,}: {options.out}")
     return 0
+
+
+def collect(orders: Sequence[Order], recipe: Recipe, traces: Sequence[Trace]) -> list[Stretch]:
+    """The courses of every order, those that it does not ask for left out."""
+
+    def is_of(trace: Trace, order: Order) -> bool:
+        kind = trace.frozen, trace.samples
+        return kind == (order.frozen, order.samples) and trace.seed < order.courses
+
+    return [
+        Stretch(
+            order.frozen,
+            _build_plan(order, recipe),
+            tuple(trace for trace in traces if is_of(trace, order)),
+        )
+        for order in orders
+    ]
 
 
 def measure(
@@ -139,16 +151,12 @@ def _start_worker(options: argparse.Namespace, network: NetworkSpec, recipe: Rec
     compute_logits = choose_compute_logits(options.device)
     assert compute_logits is not None
     data = TrainingData.load(read_dataset_file(options.data), options.device)
-    _tracer = Tracer(network, data, recipe, compute_logits, not options.skip_estimates)
+    origin = describe_origin(options.device, options.threads, "lab calibrate")
+    _tracer = Tracer(network, data, recipe, compute_logits, origin, not options.skip_estimates)
 
 
 def _trace(orders: Sequence[CourseOrder]) -> list[Trace]:
     return _tracer.trace(orders)
-
-
-def _collect(order: Order, recipe: Recipe, traces: Sequence[Trace]) -> Stretch:
-    mine = tuple(trace for trace in traces if (trace.frozen, trace.samples) == (order.frozen, order.samples))
-    return Stretch(order.frozen, _build_plan(order, recipe), mine)
 
 
 def _build_plan(order: Order, recipe: Recipe) -> Plan:
@@ -169,32 +177,24 @@ def _encode_task(
     }
 
 
-def join_origins(before: dict[str, Any], now: dict[str, Any], is_new: bool) -> dict[str, Any]:
-    """Of a ladder with courses from before: all machines, or where none is new what was, under its command.
-
-    What was is the shipped ladder's: the rows themselves name no machine.
-    """
-    if not is_new:
-        return {**before, "command": now["command"], "recipe": now["recipe"]}
-    machines = dict.fromkeys([*before["machine"].split("; "), now["machine"]])
-    return {**now, "machine": "; ".join(machines)}
-
-
-def _describe(options: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
-    """Where, how and on what the ladder was measured: floating point differs between processors."""
-    stretches = " ".join(f"{order.frozen}:{order.samples}:{order.courses}" for order in options.stretch)
-    words = f"--task {options.task} --stretch {stretches} --rows {options.rows}"
+def _describe(options: argparse.Namespace, dataset: Dataset, stretches: Sequence[Stretch]) -> dict[str, Any]:
+    """On what, where and how the ladder was measured, as its courses say."""
+    traces = [trace for stretch in stretches for trace in stretch.traces]
+    dates = sorted({trace.date for trace in traces})
+    orders = " ".join(f"{order.frozen}:{order.samples}:{order.courses}" for order in options.stretch)
+    words = f"--task {options.task} --stretch {orders} --rows {options.rows}"
     words += f" --foot {options.foot}" if options.foot > MIN_WORK else ""
     words += " --skip-estimates" if options.skip_estimates else ""
     return {
         "command": f"freezenet lab calibrate {words}",
-        "recipe": digest_recipe(recipe),
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": describe_processor(),
-        "device": str(options.device),
-        "threads": options.threads,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
+        "dataset": dataset.spec.dataset_id.hex(),
+        "recipe": traces[0].recipe,
+        "date": dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}",
+        "machine": "; ".join(
+            f"{machine} ({courses} courses)"
+            for machine, courses in Counter(trace.machine for trace in traces).items()
+        ),
+        "torch": ", ".join(sorted({trace.torch for trace in traces})),
     }
 
 

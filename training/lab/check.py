@@ -43,7 +43,7 @@ class CheckResult:
 
 def choose_rung(file: TaskFile) -> int:
     """Index of the cheapest rung whose probability, far from 0 and from 1, a few attempts can tell."""
-    likely = [i for i, m in enumerate(file.measurements) if 0.2 <= m.probability <= 0.8]
+    likely = [i for i, m in enumerate(file.measurements) if 0.1 <= m.probability <= 0.8]
     return min(likely, key=lambda index: file.measurements[index].multiply_accumulates)
 
 

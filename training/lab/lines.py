@@ -29,12 +29,18 @@ def write_lines(path: Path, rows: Iterable[Row]) -> None:
 
 
 def append_lines(path: Path, rows: Iterable[Row], kind: type[Row]) -> Iterator[Row]:
-    """Adds a line for each row as it comes, and passes it on; first removes a line cut by a kill."""
+    """Adds a line for each row as it comes, and passes it on; first removes a line cut by a kill.
+
+    Raises ValueError for a file with a line that is no row of this kind.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_lines(path, read_lines(path, kind))
-    with path.open("a", encoding="utf-8") as file:
+    read_lines(path, kind)
+    with path.open("a+b") as file:
+        file.seek(0)
+        kept = file.read().rpartition(b"\n")
+        file.truncate(len(kept[0]) + len(kept[1]))
         for row in rows:
-            file.write(_encode(row))
+            file.write(_encode(row).encode())
             file.flush()
             yield row
 

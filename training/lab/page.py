@@ -31,17 +31,20 @@ that measures:
 
     {measured["command"]}
 
+(beside it `--data FILE --out FILE --page FILE`: the dataset, the task file of `training/tasks`, this page)
+
 | | |
 |---|---|
+| dataset | {measured["dataset"]} |
 | network | {network.c}×{network.h}×{network.w}, {network.classes} classes, {network.blocks} blocks of {network.filters} filters, hidden {network.hidden}: {network.weight_count:,} weights, {network.multiply_accumulates:,} multiply-accumulates a record |
-| machine | {measured["machine"]}; on {measured["device"]}, threads a process: {measured["threads"]} |
-| versions | torch {measured["torch"]}, Python {measured["python"]} |
+| machine | {measured["machine"]} |
+| torch | {measured["torch"]} |
 | date | {measured["date"]} |
 
 A course is one network from the look at what its watermark promises to the end of the polish, never giving up; its header is the
 freest of {file.recipe.headers}. Its checkpoints tell for every target whether an attempt would have met it and what it would have cost with the plan's
 allowances. Each fifth of the courses is measured under allowances that the other four chose; what ships was chosen by all. The
-rows keep seed, counts and multiply-accumulates at every checkpoint. ± is one standard deviation over courses; the seconds are
+rows keep seed, counts and multiply-accumulates at every checkpoint, machine and date. ± is one standard deviation over courses; the seconds are
 those of a machine that did other things beside.
 
 | frozen | samples | n | train records right at the end | eval records right | promise and end correlate by | cost of a course (M) | median seconds |

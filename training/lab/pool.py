@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context, parent_process
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 
 
-def start_pool(processes: int, start: Callable[..., None], *arguments: object) -> ProcessPoolExecutor:
-    """Spawned processes, each of which calls `start` first."""
-    return ProcessPoolExecutor(processes, get_context("spawn"), _start, (start, arguments))
+@contextmanager
+def start_pool(
+    processes: int, start: Callable[..., None], *arguments: object
+) -> Iterator[ProcessPoolExecutor]:
+    """Spawned processes, each of which calls `start` first. An error in the block ends them at once."""
+    context = get_context("spawn")
+    reader, writer = context.Pipe(duplex=False)
+    with reader, writer:
+        pool = ProcessPoolExecutor(processes, context, _start, (reader, start, arguments))
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
 
 
-def _start(start: Callable[..., None], arguments: tuple[object, ...]) -> None:
-    threading.Thread(target=_follow_parent, daemon=True).start()
+def _start(reader: Connection, start: Callable[..., None], arguments: tuple[object, ...]) -> None:
+    # A terminal's Ctrl-C reaches every process; the command says what becomes of it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, args=[reader], daemon=True).start()
     start(*arguments)
 
 
-def _follow_parent() -> None:
-    parent = parent_process()
-    assert parent is not None, "the pool spawned this process"
-    parent.join()
-    # Killed: nobody would write the rows of what still waits here.
+def _follow_parent(reader: Connection) -> None:
+    # Readable at its end alone: the command left the block, or was killed.
+    reader.poll(None)
+    # Nobody would write the rows of what still waits here.
     os._exit(1)

@@ -21,6 +21,7 @@ from consensus.watermark import derive_watermark
 from training.course import Checkpoint, Course
 from training.data import Records, TrainingData
 from training.evaluator import ComputeLogits, count_right
+from training.lab.bench_rows import Origin
 from training.lab.lines import append_lines, read_lines
 from training.lockstep import Lockstep
 from training.probe import compute_cost
@@ -55,6 +56,10 @@ class Trace:
     """Spent so far, without recounts."""
     seconds: float
     """Of the whole course, its exact counts included; of courses trained in one pass, an equal share."""
+    machine: str
+    """Of which it was measured; floating point differs between processors."""
+    torch: str
+    date: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,7 @@ class Tracer:
     recipe: Recipe
     compute_logits: ComputeLogits
     """A back-end that proved itself on the data's device."""
+    origin: Origin
     counts_estimates: bool = True
     """Whether checkpoints that show an estimate are counted too: a pass over all records for each."""
 
@@ -107,10 +113,8 @@ class Tracer:
             eval_correct = self._count(course, self.data.eval) if is_counted else NOT_COUNTED
             notes[course].add(course, checkpoint, (train_correct, eval_correct))
         seconds = round((time.perf_counter() - started) / len(orders), 3)
-        digest = digest_recipe(self.recipe)
-        return [
-            _close(order, digest, note, seconds) for order, note in zip(orders, notes.values(), strict=True)
-        ]
+        pairs = zip(orders, notes.values(), strict=True)
+        return [self._close(order, note, seconds) for order, note in pairs]
 
     def _build(self, order: CourseOrder) -> Course:
         plan, frozen, seed = order
@@ -130,11 +134,12 @@ class Tracer:
     def _count(self, course: Course, records: Records) -> int:
         return count_right(self.compute_logits(course.build_network(), records.pixels), records.labels)
 
-
-def _close(order: CourseOrder, digest: str, notes: Notes, seconds: float) -> Trace:
-    plan, frozen, seed = order
-    shown, train, right, spent = (tuple(c) for c in (notes.shown, notes.train, notes.eval, notes.spent))
-    return Trace(frozen, plan.samples, seed, digest, shown, train, right, spent, seconds)
+    def _close(self, order: CourseOrder, notes: Notes, seconds: float) -> Trace:
+        plan, frozen, seed = order
+        digest, origin = digest_recipe(self.recipe), self.origin
+        shown, train, right, spent = (tuple(c) for c in (notes.shown, notes.train, notes.eval, notes.spent))
+        where = origin.describe_machine(), origin.torch, origin.date
+        return Trace(frozen, plan.samples, seed, digest, shown, train, right, spent, seconds, *where)
 
 
 def group_orders(orders: Iterable[CourseOrder], size: int) -> Iterator[tuple[CourseOrder, ...]]:

@@ -18,7 +18,7 @@ from training.lab.blocks import MinedBlock, mine_block, render_blocks
 from training.lab.lines import read_lines
 from training.tasks import load_task_file
 
-BLOCK = MinedBlock("digits", "0123abcd", 9_800, 1_200, 380, 10_000, 0, 5, 40, 12 * 10**9, 1.0, "", "")
+BLOCK = MinedBlock("digits", "0123abcd", 9_800, 1_200, 380, 10_000, 0, 5, 40, 12 * 10**9, 1.0, "", "", "")
 
 
 @pytest.fixture(scope="module")

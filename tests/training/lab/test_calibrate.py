@@ -17,9 +17,10 @@ from dataset_server.importers import import_digits
 from tests.training.samples import make_trace
 from training.attempt import TrainingData
 from training.dataset_file import read_dataset_file
-from training.lab import main
-from training.lab.calibrate import join_origins
+from training.lab import main, parse
+from training.lab.calibrate import collect
 from training.lab.check import check_ladder, choose_rung
+from training.lab.ladder import Sizes, build_ladder
 from training.lab.lines import write_lines
 from training.lab.traces import Trace, digest_recipe, read_traces
 from training.probe import compute_cost
@@ -90,6 +91,7 @@ def test_rows_become_a_task_file(file: Path, tmp_path: Path, digits: Dataset) ->
         replace(trace, samples=640, multiply_accumulates=(look, *trace.multiply_accumulates[1:]))
         for trace in made_up
     ]
+    traces[300:] = [replace(trace, machine="another", date="2026-01-02") for trace in traces[300:]]
     write_lines(rows, traces)
     words = ["--stretch", "9500:640:400", "--rows", str(rows), "--out", str(out), "--page", str(page)]
     assert main(["calibrate", "--task", "digits", "--data", str(file), *words]) == 0
@@ -97,14 +99,12 @@ def test_rows_become_a_task_file(file: Path, tmp_path: Path, digits: Dataset) ->
     check_task(Task(digits.spec.dataset_id, task_file.network, task_file.rungs), digits.spec)
     assert len(task_file.measurements) == len(task_file.rungs)
     assert page.read_text().count("\n| 95 % |") == 1 + len(task_file.rungs)
-
-
-def test_a_ladder_names_every_machine_that_measured_it() -> None:
-    before = {"machine": "A; B", "date": "before", "command": "first", "recipe": "r"}
-    now = {"machine": "B", "date": "now", "command": "second", "recipe": "r"}
-    assert join_origins(before, now, is_new=False) == {**before, "command": "second"}
-    assert join_origins(before, now, is_new=True) == {**now, "machine": "A; B"}
-    assert join_origins(before, {**now, "machine": "C"}, is_new=True)["machine"] == "A; B; C"
+    origin = [task_file.measured[name] for name in ("machine", "date", "dataset")]
+    assert origin == [
+        "a machine (300 courses); another (100 courses)",
+        "2026-01-01 to 2026-01-02",
+        digits.spec.dataset_id.hex(),
+    ]
 
 
 @pytest.mark.parametrize("name", TASK_NAMES)
@@ -151,15 +151,29 @@ def test_shipped_ladder_is_what_its_rows_say(file: Path, tmp_path: Path) -> None
     """The command that the task file names, on the rows of the repository, writes the task file."""
     measured = load_task_file("digits").measured
     words = measured["command"].split()[2:]
-    rows = Path(__file__).parents[3] / words[-1]
+    rows = words.index("--rows") + 1
+    words[rows] = str(ROOT / words[rows])
     out = tmp_path / "task.json"
     outputs = ["--out", str(out), "--page", str(tmp_path / "task.md")]
-    assert main([*words[:-1], str(rows), "--data", str(file), *outputs]) == 0
+    assert main([*words, "--data", str(file), *outputs]) == 0
     written, shipped = decode_task_file(json.loads(out.read_text())), load_task_file("digits")
     assert (written.rungs, written.recipe) == (shipped.rungs, shipped.recipe)
     # Their intervals come from floats that processors may round apart.
     counts = [[(m.attempts, m.successes) for m in task.measurements] for task in (written, shipped)]
     assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "records"), [("fashion-mnist", (60_000, 10_000)), ("cifar10", (50_000, 10_000))]
+)
+def test_ladders_of_other_images_are_what_their_rows_say(name: str, records: tuple[int, int]) -> None:
+    file = load_task_file(name)
+    options = parse(file.measured["command"].split()[2:], data=Path("of images"))
+    stretches = collect(options.stretch, file.recipe, read_traces(ROOT / options.rows))
+    sizes = Sizes(records[0], sum(records) * file.network.multiply_accumulates)
+    plans, ladder = build_ladder(stretches, sizes, options.foot)
+    assert tuple(step.rung for step in ladder) == file.rungs
+    assert plans == file.recipe.plans
 
 
 def test_rate_is_measured_on_real_attempts(digits: Dataset, digits_data: TrainingData) -> None:

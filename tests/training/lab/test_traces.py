@@ -16,6 +16,7 @@ from training.attempt import MiningAttempt
 from training.course import Course
 from training.data import TrainingData
 from training.evaluator import compute_logits_in_float32, count_right
+from training.lab.bench_rows import describe_origin
 from training.lab.columns import Columns
 from training.lab.traces import (
     NOT_COUNTED,
@@ -42,7 +43,8 @@ def trace_singly(tracer: Tracer, orders: Sequence[CourseOrder]) -> Iterator[Trac
 
 @pytest.fixture(scope="module")
 def tracer(digits_data: TrainingData) -> Tracer:
-    return Tracer(NETWORK, digits_data, build_recipe(SAMPLES), compute_logits_in_float32)
+    origin = describe_origin("cpu", 1, "test")
+    return Tracer(NETWORK, digits_data, build_recipe(SAMPLES), compute_logits_in_float32, origin)
 
 
 @pytest.fixture(scope="module")

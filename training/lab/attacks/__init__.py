@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     rows = options.calibration or Path(f"docs/lab/{options.task}-rows.jsonl")
     known = read_traces(rows) if is_tasks else []
     check_traces(known, grounds[0].network, len(grounds[0].data.train), grounds[0].recipe)
-    record_missing(path, list(_order(options, grounds)), options)
+    record_missing(path, list(_order(options, grounds)), grounds, options)
     recordings = read_recordings(path)
     lines = [line for ground in grounds for line in build_lines(ground, recordings, known)]
     write(options.out, grounds, lines)
@@ -105,11 +105,13 @@ def build_grounds(options: argparse.Namespace) -> list[Ground]:
     return [Ground(network, data, file.recipe, *place) for place in places or ladder]
 
 
-def record_missing(path: Path, orders: Sequence[Order], options: argparse.Namespace) -> None:
+def record_missing(
+    path: Path, orders: Sequence[Order], grounds: Sequence[Ground], options: argparse.Namespace
+) -> None:
     """Adds to the file what it lacks. Raises ValueError where no back-end is exact."""
     if choose_compute_logits(options.device) is None:
         raise ValueError(f"no exact back-end on {options.device}")
-    keys = [ground.key for ground in build_grounds(options)]
+    keys = [ground.key for ground in grounds]
     known = {(r.attack, r.ground, r.seed) for r in read_recordings(path)}
     missing: list[Order] = []
     for name, place, seeds in orders:

@@ -75,6 +75,9 @@ class Recording:
             self.eval_correct,
             self.multiply_accumulates,
             self.seconds[-1],
+            self.machine,
+            self.torch,
+            self.date,
         )
 
 
