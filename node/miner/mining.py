@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -59,7 +59,7 @@ class Miner:
         journal: Journal,
         source: random.Random,
         clock: Callable[[], float],
-        retry_seconds: float = RETRY_SECONDS,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._order = order
         self._address = encode_address(order.miner)
@@ -68,7 +68,7 @@ class Miner:
         self._journal = journal
         self._random = source
         self._clock = clock
-        self._retry_seconds = retry_seconds
+        self._sleep = sleep
         self._is_node_lost = False
 
     async def run(self) -> None:
@@ -107,10 +107,10 @@ class Miner:
                 work = await self._nodes.fetch_work(self._address, self._order.miner)
             except NodeLost as error:
                 self._note_lost(error)
-                await asyncio.sleep(error.retry_after_seconds or self._retry_seconds)
+                await self._sleep(error.retry_after_seconds or RETRY_SECONDS)
             except (BadTemplate, Refused) as error:
                 self._journal.record("bad-template", node=self._nodes.current_url, reason=str(error))
-                await asyncio.sleep(self._retry_seconds)
+                await self._sleep(RETRY_SECONDS)
             else:
                 self._note_found()
                 return work
@@ -138,7 +138,7 @@ class Miner:
                 newest = await self._nodes.wait_for_change(self._address, self._order.miner, newest)
             except (NodeLost, BadTemplate, Refused):
                 # The work may still win through another node; the next attempt tells who is lost.
-                await asyncio.sleep(self._retry_seconds)
+                await self._sleep(RETRY_SECONDS)
                 continue
             if newest.is_previous_stale or newest.header.parent != work.header.parent:
                 self._trainer.cancel()
@@ -166,7 +166,7 @@ class Miner:
             except Refused as error:
                 if error.code == str(Code.FROM_THE_FUTURE) and self._clock() < deadline:
                     # The earliest timestamp after a parent that is itself ahead of the clocks: it comes true.
-                    await asyncio.sleep(self._retry_seconds)
+                    await self._sleep(RETRY_SECONDS)
                     continue
                 self._journal.record("rejected", **about, code=error.code, reason=error.detail)
                 return
@@ -175,7 +175,7 @@ class Miner:
                 if self._clock() >= deadline:
                     self._journal.record("rejected", **about, code="node-lost", reason=str(error))
                     return
-                await asyncio.sleep(error.retry_after_seconds or self._retry_seconds)
+                await self._sleep(error.retry_after_seconds or RETRY_SECONDS)
             else:
                 self._note_found()
                 self._journal.record("accepted", **about, status=verdict.status, node=self._nodes.current_url)

@@ -36,6 +36,22 @@ class Events(list[Event]):
                 await self._news.wait()
 
 
+class Clock:
+    """Time that passes where somebody sleeps, and nowhere else."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.pauses: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
 @dataclass
 class World:
     """A miner and every event it recorded."""
@@ -43,6 +59,7 @@ class World:
     miner: Miner
     events: Events
     path: Path
+    clock: Clock
 
     def get_names(self) -> list[str]:
         return [event["event"] for event in self.events if event["event"] != "progress"]
@@ -55,13 +72,13 @@ class World:
 async def build_world(
     tmp_path: Path, trainer: ScriptedTrainer, order: MiningOrder, **nodes: FakeNode
 ) -> AsyncIterator[World]:
-    path, events = tmp_path / "status.jsonl", Events()
+    path, events, clock = tmp_path / "status.jsonl", Events(), Clock()
     urls = [f"http://{name}" for name in nodes]
-    async with NodePool(urls, lambda: 0.0, build_transport(**nodes)) as pool:
+    async with NodePool(urls, clock, build_transport(**nodes)) as pool:
         with Journal(path, lambda: 1_700_000_000.0, (events.note,)) as journal:
             source = random.Random(1)
-            miner = Miner(order, pool, trainer, journal, source, lambda: 0.0, retry_seconds=0.01)
-            yield World(miner, events, path)
+            miner = Miner(order, pool, trainer, journal, source, clock, clock.sleep)
+            yield World(miner, events, path, clock)
 
 
 async def mine(tmp_path: Path, script: list[str], attempts: int, **nodes: FakeNode) -> World:
