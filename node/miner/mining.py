@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from consensus.address import encode_address
-from consensus.block import Header
+from consensus.block import Block, Header, encode_block
 from consensus.errors import Code
 from node.miner.client import NodeLost, NodePool, Refused
 from node.miner.journal import EventName, Journal
-from node.miner.trainer import Trainer, TrainerLost, TrainProgress, TrainRequest, TrainResult
-from node.miner.work import BadTemplate, Work, draw_candidate, encode_found_block
+from node.miner.trainer import Outcome, Trainer, TrainerLost, TrainProgress, TrainRequest, TrainResult
+from node.miner.work import BadTemplate, Work
 from training.recipe import ATTEMPTS_PER_INTERVAL
 
 RETRY_SECONDS = 2.0
@@ -29,7 +29,7 @@ TRAINER_LOSSES_ALLOWED = 5
 """Trainers lost in a row, without one finished attempt between them, before the miner gives up."""
 
 
-_FRUITLESS: dict[str, EventName] = {"missed": "missed", "gave-up": "gave-up", "cancelled": "stale"}
+_FRUITLESS: dict[Outcome, EventName] = {"missed": "missed", "gave-up": "gave-up", "cancelled": "stale"}
 
 
 class MiningFailed(Exception):
@@ -90,7 +90,7 @@ class Miner:
         try:
             await self._trainer.start()
             work = await self._fetch_work()
-            header = draw_candidate(work, self._random.getrandbits(64))
+            header = replace(work.header, nonce=self._random.getrandbits(64))
             facts = describe_attempt(number, work)
             self._journal.record("attempt", node=self._nodes.current_url, **facts)
             result = await self._train(header, work, facts)
@@ -149,10 +149,10 @@ class Miner:
     ) -> None:
         counts = _describe_result(result)
         if result.witness is None:
-            self._journal.record(_FRUITLESS.get(result.outcome, "missed"), **facts, **counts)
+            self._journal.record(_FRUITLESS[result.outcome], **facts, **counts)
             return
         self._journal.record("found", **facts, **counts, id=header.block_id.hex())
-        await self._submit(encode_found_block(work, header, result.witness), header, facts)
+        await self._submit(encode_block(Block(header, work.transfers, result.witness)), header, facts)
 
     async def _submit(self, raw: bytes, header: Header, facts: dict[str, Any]) -> None:
         assert self._nodes.spec is not None, "the work came from a node whose chain was checked"

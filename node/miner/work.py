@@ -1,16 +1,16 @@
 """Work: what a template asks for, checked against the chain before a second is spent on it.
 
-Owns the way from a template to a block's bytes. Fetching is `node.miner.client`'s, training the trainer's.
+Fetching is `node.miner.client`'s, training the trainer's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from consensus.address import decode_address
-from consensus.block import Block, Header, Witness, encode_block
+from consensus.block import Header
 from consensus.encoding import Hash32
 from consensus.errors import ConsensusError
 from consensus.params import ChainSpec
@@ -29,7 +29,7 @@ class Work:
     work_id: str
     """The node's name for it, to long-poll with."""
     header: Header
-    """Complete but for the nonce, which is 0."""
+    """Complete but for the nonce, which is 0: timestamp and difficulty belong together."""
     rung: Rung
     """What the witness must meet."""
     transfers: tuple[SignedTransfer, ...]
@@ -52,16 +52,6 @@ def parse_work(spec: ChainSpec, miner: bytes, template: Mapping[str, Any]) -> Wo
         raise BadTemplate(f"the template cannot be read: {error!r}") from error
     _check_work(spec, miner, work)
     return work
-
-
-def draw_candidate(work: Work, nonce: int) -> Header:
-    """The header to train under: the template's with a nonce, timestamp and difficulty untouched."""
-    return replace(work.header, nonce=nonce)
-
-
-def encode_found_block(work: Work, header: Header, witness: Witness) -> bytes:
-    """The raw block to submit."""
-    return encode_block(Block(header, work.transfers, witness))
 
 
 def _parse_header(fields: Mapping[str, Any]) -> Header:
