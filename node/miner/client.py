@@ -6,7 +6,6 @@ Owns what a node's answer means for a miner. When to ask and what follows is `no
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -47,14 +46,8 @@ class Refused(Exception):
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a node made of a submitted block."""
-
-    block_id: str
-    height: int
-    status: str
-    """active, side, or valid for a dry run."""
+class BadTemplate(NodeLost):
+    """A node offers nothing that could be mined on the pinned chain."""
 
 
 class NodeClient:
@@ -90,8 +83,8 @@ class NodeClient:
         seconds = _ANSWER_TIMEOUT_SECONDS + (LONG_POLL_SECONDS if work_id is not None else 0.0)
         return await self._request("GET", "/v1/mining/template", params=query, seconds=seconds)
 
-    async def submit(self, raw: bytes, is_dry_run: bool) -> Verdict:
-        """A node's verdict on a block. Raises NodeLost or Refused."""
+    async def submit(self, raw: bytes, is_dry_run: bool) -> str:
+        """What a node made of a block: active, side, or valid for a dry run. Raises NodeLost or Refused."""
         answer = await self._request(
             "POST",
             "/v1/mining/blocks",
@@ -99,9 +92,7 @@ class NodeClient:
             content=raw,
             seconds=_VERDICT_TIMEOUT_SECONDS,
         )
-        return Verdict(
-            str(answer.get("id", "")), int(answer.get("height", 0)), str(answer.get("status", "valid"))
-        )
+        return str(answer.get("status", "valid"))
 
     async def _request(
         self,
@@ -178,29 +169,32 @@ class NodePool:
         return await self._ask(self._require_same_chain)
 
     async def fetch_work(self, address: str, miner: bytes) -> Work:
-        """Fresh work from the first node that has some. Raises NodeLost, Refused or BadTemplate."""
+        """Fresh work from the first node that has some. Raises NodeLost."""
         self._return_to_first()
-
-        async def fetch(client: NodeClient) -> Work:
-            spec = await self._require_same_chain(client)
-            return parse_work(spec, miner, await client.fetch_template(address))
-
-        return await self._ask(fetch)
+        return await self._ask(lambda client: self._fetch_from(client, address, miner))
 
     async def wait_for_change(self, address: str, miner: bytes, work: Work) -> Work:
-        """Newer work than `work`, as soon as its node has some. Raises NodeLost, Refused or BadTemplate."""
+        """Newer work than `work`, as soon as its node has some. Raises NodeLost."""
         client = self.clients[self._current]
-        spec = await self._require_same_chain(client)
-        return parse_work(spec, miner, await client.fetch_template(address, work.work_id))
+        return await self._fetch_from(client, address, miner, work.work_id)
 
-    async def submit(self, raw: bytes, is_dry_run: bool) -> Verdict:
+    async def submit(self, raw: bytes, is_dry_run: bool) -> str:
         """The verdict of the first node that gives one. Raises NodeLost or Refused."""
 
-        async def submit(client: NodeClient) -> Verdict:
+        async def submit(client: NodeClient) -> str:
             await self._require_same_chain(client)
             return await client.submit(raw, is_dry_run)
 
         return await self._ask(submit)
+
+    async def _fetch_from(
+        self, client: NodeClient, address: str, miner: bytes, work_id: str | None = None
+    ) -> Work:
+        try:
+            spec = await self._require_same_chain(client)
+            return parse_work(spec, miner, await client.fetch_template(address, work_id))
+        except (Refused, ValueError) as error:
+            raise BadTemplate(client.url, str(error)) from error
 
     async def _ask(self, ask: Callable[[NodeClient], Awaitable[Answer]]) -> Answer:
         """The first answer, from the node in use on; the one that gives it is in use from then on."""

@@ -15,10 +15,10 @@ from typing import Any
 from consensus.address import encode_address
 from consensus.block import Block, Header, encode_block
 from consensus.errors import Code
-from node.miner.client import NodeLost, NodePool, Refused
+from node.miner.client import BadTemplate, NodeLost, NodePool, Refused
 from node.miner.journal import EventName, Journal
 from node.miner.trainer import Outcome, Trainer, TrainerLost, TrainProgress, TrainRequest, TrainResult
-from node.miner.work import BadTemplate, Work
+from node.miner.work import Work
 from training.recipe import ATTEMPTS_PER_INTERVAL
 
 RETRY_SECONDS = 2.0
@@ -27,7 +27,6 @@ SUBMIT_PATIENCE_SECONDS = 60.0
 """How long a found block is offered to nodes that do not answer; by then another chain is longer."""
 TRAINER_LOSSES_ALLOWED = 5
 """Trainers lost in a row, without one finished attempt between them, before the miner gives up."""
-
 
 _FRUITLESS: dict[Outcome, EventName] = {"missed": "missed", "gave-up": "gave-up", "cancelled": "stale"}
 
@@ -105,12 +104,12 @@ class Miner:
         while True:
             try:
                 work = await self._nodes.fetch_work(self._address, self._order.miner)
+            except BadTemplate as error:
+                self._journal.record("bad-template", node=error.url, reason=error.reason)
+                await self._sleep(RETRY_SECONDS)
             except NodeLost as error:
                 self._note_lost(error)
                 await self._sleep(error.retry_after_seconds or RETRY_SECONDS)
-            except (BadTemplate, Refused) as error:
-                self._journal.record("bad-template", node=self._nodes.current_url, reason=str(error))
-                await self._sleep(RETRY_SECONDS)
             else:
                 self._note_found()
                 return work
@@ -136,7 +135,7 @@ class Miner:
         while True:
             try:
                 newest = await self._nodes.wait_for_change(self._address, self._order.miner, newest)
-            except (NodeLost, BadTemplate, Refused):
+            except NodeLost:
                 # The work may still win through another node; the next attempt tells who is lost.
                 await self._sleep(RETRY_SECONDS)
                 continue
@@ -162,7 +161,7 @@ class Miner:
         about = {**facts, "id": header.block_id.hex(), "dry_run": self._order.is_dry_run}
         while True:
             try:
-                verdict = await self._nodes.submit(raw, self._order.is_dry_run)
+                status = await self._nodes.submit(raw, self._order.is_dry_run)
             except Refused as error:
                 if error.code == str(Code.FROM_THE_FUTURE) and self._clock() < deadline:
                     # The earliest timestamp after a parent that is itself ahead of the clocks: it comes true.
@@ -178,7 +177,7 @@ class Miner:
                 await self._sleep(error.retry_after_seconds or RETRY_SECONDS)
             else:
                 self._note_found()
-                self._journal.record("accepted", **about, status=verdict.status, node=self._nodes.current_url)
+                self._journal.record("accepted", **about, status=status, node=self._nodes.current_url)
                 return
 
     def _note_lost(self, error: NodeLost) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from consensus.task import Rung
 from node.miner.client import NodePool
 from node.miner.journal import Event, Journal, JournalTail
 from node.miner.mining import Miner, MiningFailed, MiningOrder
-from tests.node.miner.fake_node import ADDRESS, MINER, FakeNode, build_tiny_spec, build_transport
+from tests.node.miner.fake_node import MINER, FakeNode, build_tiny_spec, build_transport
 from tests.node.miner.fake_trainer import LOOKED, ScriptedTrainer
 
 
@@ -223,23 +224,31 @@ async def test_waits_for_a_node_that_is_gone(tmp_path: Path) -> None:
     assert world.get_names() == ["node-lost", "node-found", "attempt", "missed", "stopped"]
 
 
+async def test_waits_for_a_template_that_can_be_mined(tmp_path: Path) -> None:
+    node, trainer = FakeNode(rung=Rung(9_000, 4, 3, 999)), ScriptedTrainer(["missed"])
+    async with build_world(tmp_path, trainer, MiningOrder(MINER, 1), n1=node) as world:
+
+        async def act() -> None:
+            await world.events.wait_for("bad-template")
+            node.rung = None
+
+        await run_beside(world, act)
+    assert world.events[0]["node"] == "http://n1"
+    assert world.events[0]["reason"].startswith("the template's rung")
+    assert world.get_names()[-3:] == ["attempt", "missed", "stopped"]
+
+
+async def test_waits_for_a_node_that_refuses_templates(tmp_path: Path) -> None:
+    node = FakeNode(template_problems=[(404, "not-found")])
+    world = await mine(tmp_path, ["missed"], 1, n1=node)
+    assert world.get_names() == ["bad-template", "attempt", "missed", "stopped"]
+
+
 async def test_fails_over_to_the_next_node(tmp_path: Path) -> None:
     first, second = FakeNode(is_down=True), FakeNode()
     world = await mine(tmp_path, ["found"], 1, n1=first, n2=second)
     assert len(second.blocks) == 1
     assert world.events[-2]["node"] == "http://n2"
-
-
-async def test_returns_to_its_first_node() -> None:
-    first, second = FakeNode(is_down=True), FakeNode()
-    times = iter((100.0, 101.0, 200.0))
-    transport = build_transport(n1=first, n2=second)
-    async with NodePool(["http://n1", "http://n2"], lambda: next(times), transport) as pool:
-        urls: list[str] = []
-        for first.is_down in (True, False, False):
-            await pool.fetch_work(ADDRESS, MINER)
-            urls.append(pool.current_url)
-    assert urls == ["http://n2", "http://n2", "http://n1"]
 
 
 async def test_refuses_a_node_of_another_chain(tmp_path: Path) -> None:
