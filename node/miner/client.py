@@ -176,7 +176,11 @@ class NodePool:
     async def wait_for_change(self, address: str, miner: bytes, work: Work) -> Work:
         """Newer work than `work`, as soon as its node has some. Raises NodeLost."""
         client = self.clients[self._current]
-        return await self._fetch_from(client, address, miner, work.work_id)
+        try:
+            return await self._fetch_from(client, address, miner, work.work_id)
+        except NodeLost:
+            self._checked.discard(client.url)
+            raise
 
     async def submit(self, raw: bytes, is_dry_run: bool) -> str:
         """The verdict of the first node that gives one. Raises NodeLost or Refused."""

@@ -61,3 +61,15 @@ async def test_a_node_that_was_lost_is_checked_again() -> None:
         node.is_down, node.spec = False, build_tiny_spec("other")
         with pytest.raises(NodeLost, match="another chain"):
             await pool.fetch_work(ADDRESS, MINER)
+
+
+async def test_a_node_that_was_lost_in_a_long_poll_is_checked_again() -> None:
+    node = FakeNode()
+    async with build_pool(n1=node) as pool:
+        work = await pool.fetch_work(ADDRESS, MINER)
+        node.is_down = True
+        with pytest.raises(NodeLost, match="connection refused"):
+            await pool.wait_for_change(ADDRESS, MINER, work)
+        node.is_down, node.spec = False, build_tiny_spec("other")
+        with pytest.raises(NodeLost, match="another chain"):
+            await pool.fetch_work(ADDRESS, MINER)
