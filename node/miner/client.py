@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from consensus.dataset import decode_dataset_spec
-from consensus.errors import ConsensusError
+from consensus.errors import Code, ConsensusError, Outcome
 from consensus.params import ChainSpec, decode_params
 from node.miner.work import Work, parse_work
 
@@ -23,6 +23,9 @@ _ANSWER_TIMEOUT_SECONDS = 30.0
 _VERDICT_TIMEOUT_SECONDS = 120.0
 """A node may have other blocks to evaluate before this one."""
 _RETRY_FIRST_SECONDS = 15.0
+_LONGEST_PAUSE_SECONDS = 60.0
+"""For how long a node is left alone at most, whatever it asks for."""
+_VERDICTS = {code.text for code in Code if code.outcome in (Outcome.INVALID, Outcome.BAD_DELIVERY)}
 
 Answer = TypeVar("Answer")
 
@@ -38,12 +41,17 @@ class NodeLost(Exception):
 
 
 class Refused(Exception):
-    """A node judged what was sent and refuses it, with a code of the protocol's table."""
+    """A node refuses what was sent."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"{code}: {detail}" if detail else code)
         self.code = code
         self.detail = detail
+
+    @property
+    def is_verdict(self) -> bool:
+        """Whether what was sent was judged; else it may be taken later."""
+        return self.code in _VERDICTS
 
 
 class BadTemplate(NodeLost):
@@ -84,14 +92,23 @@ class NodeClient:
         return await self._request("GET", "/v1/mining/template", params=query, seconds=seconds)
 
     async def submit(self, raw: bytes, is_dry_run: bool) -> str:
-        """What a node made of a block: active, side, or valid for a dry run. Raises NodeLost or Refused."""
-        answer = await self._request(
-            "POST",
-            "/v1/mining/blocks",
-            params={"dry_run": "1"} if is_dry_run else {},
-            content=raw,
-            seconds=_VERDICT_TIMEOUT_SECONDS,
-        )
+        """What a node made of a block: active, side, duplicate, or valid for a dry run.
+
+        Raises NodeLost or Refused.
+        """
+        try:
+            answer = await self._request(
+                "POST",
+                "/v1/mining/blocks",
+                params={"dry_run": "1"} if is_dry_run else {},
+                content=raw,
+                seconds=_VERDICT_TIMEOUT_SECONDS,
+            )
+        except Refused as error:
+            if error.code != Code.DUPLICATE.text:
+                raise
+            # The node verified it at an earlier try, whose answer was lost, or had it from another node.
+            return error.code
         return str(answer.get("status", "valid"))
 
     async def _request(
@@ -220,7 +237,12 @@ class NodePool:
         """A node that comes back may be another one, so each is checked again after it was lost."""
         if self.spec is not None and client.url in self._checked:
             return self.spec
-        spec = await client.fetch_spec()
+        try:
+            spec = await client.fetch_spec()
+        except Refused as error:
+            if self.spec is None:
+                raise
+            raise NodeLost(client.url, str(error)) from error
         if self.spec is None:
             self.spec = spec
         if spec.chain_id != self.spec.chain_id:
@@ -240,4 +262,4 @@ class NodePool:
 
 
 def _read_seconds(text: str | None) -> float | None:
-    return float(text) if text is not None and text.isdigit() else None
+    return min(float(text), _LONGEST_PAUSE_SECONDS) if text is not None and text.isdecimal() else None

@@ -14,7 +14,6 @@ from typing import Any
 
 from consensus.address import encode_address
 from consensus.block import Block, Header, encode_block
-from consensus.errors import Code
 from node.miner.client import BadTemplate, NodeLost, NodePool, Refused
 from node.miner.journal import EventName, Journal
 from node.miner.trainer import Outcome, Trainer, TrainerLost, TrainProgress, TrainRequest, TrainResult
@@ -24,7 +23,7 @@ from training.recipe import ATTEMPTS_PER_INTERVAL
 RETRY_SECONDS = 2.0
 """Pause before nodes that all failed are asked again."""
 SUBMIT_PATIENCE_SECONDS = 60.0
-"""How long a found block is offered to nodes that do not answer; by then another chain is longer."""
+"""How long a found block is offered to nodes that do not judge it; by then another chain is longer."""
 TRAINER_LOSSES_ALLOWED = 5
 """Trainers lost in a row, without one finished attempt between them, before the miner gives up."""
 
@@ -160,25 +159,24 @@ class Miner:
         deadline = self._clock() + SUBMIT_PATIENCE_SECONDS + ahead_seconds
         about = {**facts, "id": header.block_id.hex(), "dry_run": self._order.is_dry_run}
         while True:
+            pause = RETRY_SECONDS
             try:
                 status = await self._nodes.submit(raw, self._order.is_dry_run)
             except Refused as error:
-                if error.code == str(Code.FROM_THE_FUTURE) and self._clock() < deadline:
-                    # The earliest timestamp after a parent that is itself ahead of the clocks: it comes true.
-                    await self._sleep(RETRY_SECONDS)
-                    continue
-                self._journal.record("rejected", **about, code=error.code, reason=error.detail)
-                return
+                code, reason, is_final = error.code, error.detail, error.is_verdict
             except NodeLost as error:
                 self._note_lost(error)
-                if self._clock() >= deadline:
-                    self._journal.record("rejected", **about, code="node-lost", reason=str(error))
-                    return
-                await self._sleep(error.retry_after_seconds or RETRY_SECONDS)
+                code, reason, is_final = "node-lost", str(error), False
+                pause = error.retry_after_seconds or pause
             else:
                 self._note_found()
                 self._journal.record("accepted", **about, status=status, node=self._nodes.current_url)
                 return
+            seconds_left = deadline - self._clock()
+            if is_final or seconds_left <= 0:
+                self._journal.record("rejected", **about, code=code, reason=reason)
+                return
+            await self._sleep(min(pause, seconds_left))
 
     def _note_lost(self, error: NodeLost) -> None:
         """Once for each time that the nodes go, not for each try."""

@@ -27,6 +27,19 @@ async def test_of_a_verdict_only_the_status_counts() -> None:
     await client.close()
 
 
+async def test_what_serves_no_chain_judges_no_block() -> None:
+    node = FakeNode()
+
+    async def route(request: httpx.Request) -> httpx.Response:
+        return await node.handle(request) if request.url.host == "n1" else httpx.Response(404)
+
+    async with NodePool(["http://n1", "http://n2"], lambda: 0.0, httpx.MockTransport(route)) as pool:
+        await pool.connect()
+        node.is_down = True
+        with pytest.raises(NodeLost, match="http://n1: connection refused"):
+            await pool.submit(b"", is_dry_run=False)
+
+
 async def test_a_node_with_bad_templates_is_passed_over() -> None:
     async with build_pool(n1=build_odd_node(), n2=FakeNode()) as pool:
         await pool.fetch_work(ADDRESS, MINER)

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from consensus.errors import Code, Outcome
 from consensus.task import Rung
 from node.miner.client import NodePool
 from node.miner.journal import Event, Journal, JournalTail
-from node.miner.mining import Miner, MiningFailed, MiningOrder
+from node.miner.mining import RETRY_SECONDS, SUBMIT_PATIENCE_SECONDS, Miner, MiningFailed, MiningOrder
 from tests.node.miner.fake_node import MINER, FakeNode, build_tiny_spec, build_transport
 from tests.node.miner.fake_trainer import LOOKED, ScriptedTrainer
 
@@ -205,11 +206,43 @@ async def test_offers_a_found_block_again_after_a_busy_answer(tmp_path: Path) ->
     assert world.get_names()[-4:] == ["node-lost", "node-found", "accepted", "stopped"]
 
 
-async def test_offers_a_block_again_whose_time_has_not_come(tmp_path: Path) -> None:
-    node = FakeNode(problems=[(425, "from-the-future")] * 2)
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(425, str(code)) for code in Code if code.outcome is Outcome.NOT_YET] + [(408, "too-slow")],
+)
+async def test_offers_a_block_again_that_was_not_judged(tmp_path: Path, status: int, code: str) -> None:
+    node = FakeNode(problems=[(status, code)] * 2)
     world = await mine(tmp_path, ["found"], 1, n1=node)
     assert len(node.blocks) == 1
     assert world.get_names()[-2:] == ["accepted", "stopped"]
+
+
+async def test_a_block_that_a_node_has_already_is_accepted(tmp_path: Path) -> None:
+    node = FakeNode(problems=[(503, "storage-failed"), (409, "duplicate")])
+    world = await mine(tmp_path, ["found"], 1, n1=node)
+    assert world.get_names()[-4:] == ["node-lost", "node-found", "accepted", "stopped"]
+    assert world.events[-2]["status"] == "duplicate"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "told"), [(425, "from-the-future", "from-the-future"), (503, "too-busy", "node-lost")]
+)
+async def test_gives_a_block_up_that_nobody_judges(tmp_path: Path, status: int, code: str, told: str) -> None:
+    node = FakeNode(problems=[(status, code)] * 100)
+    world = await mine(tmp_path, ["found"], 1, n1=node)
+    assert world.get_names()[-2:] == ["rejected", "stopped"]
+    assert world.events[-2]["code"] == told
+    assert world.clock.now == SUBMIT_PATIENCE_SECONDS + node.spec.params.target_interval // 4
+
+
+@pytest.mark.parametrize(("retry_after", "pause"), [("7", 7.0), ("86400", 60.0), ("soon", RETRY_SECONDS)])
+async def test_leaves_a_node_alone_as_long_as_it_asks(tmp_path: Path, retry_after: str, pause: float) -> None:
+    busy = [(503, "too-busy")]
+    node = FakeNode(problems=busy * 2, template_problems=list(busy), retry_after=retry_after)
+    world = await mine(tmp_path, ["found"], 1, n1=node)
+    patience = SUBMIT_PATIENCE_SECONDS + node.spec.params.target_interval // 4
+    assert world.clock.pauses == [pause, pause, min(pause, patience - pause)]
+    assert len(node.blocks) == 1
 
 
 async def test_waits_for_a_node_that_is_gone(tmp_path: Path) -> None:
