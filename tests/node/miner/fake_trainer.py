@@ -116,6 +116,20 @@ def build_mortal(_setup: TrainerSetup) -> RunAttempt:
     return run
 
 
+def build_broken(_setup: TrainerSetup) -> RunAttempt:
+    """Fails in every attempt, as where a disk does."""
+
+    def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
+        raise OSError("the disk is broken")
+
+    return run
+
+
+def build_without_data(_setup: TrainerSetup) -> RunAttempt:
+    """Finds its data cut short."""
+    raise EOFError("the dataset is cut short")
+
+
 def build_never(_setup: TrainerSetup) -> RunAttempt:
     """Cannot be set up."""
     raise SystemExit(7)
