@@ -299,7 +299,7 @@ def _build_report(send: Callable[[TrainProgress], None]) -> Report:
     def report(progress: TrainProgress) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= _REPORT_INTERVAL_SECONDS or progress.samples >= progress.total_samples:
+        if now - last >= _REPORT_INTERVAL_SECONDS:
             last = now
             send(progress)
 

@@ -28,6 +28,7 @@ from tests.node.miner.fake_trainer import (
     build_mortal,
     build_never,
     build_patient,
+    build_talkative,
     build_without_data,
 )
 
@@ -65,6 +66,13 @@ async def test_finds_and_reports() -> None:
         assert trainer.pid == first
     assert result.witness is not None
     assert [progress.samples for progress in reports] == [100]
+
+
+async def test_reports_are_few() -> None:
+    reports: list[TrainProgress] = []
+    async with running(build_talkative) as trainer:
+        await trainer.train(build_request(), reports.append)
+    assert 0 < len(reports) < 100
 
 
 async def test_cancel_ends_an_attempt_and_the_process_lives_on() -> None:
@@ -116,7 +124,7 @@ async def test_errors_of_the_work_are_shown(
 
 
 async def test_a_late_cancel_harms_no_later_attempt() -> None:
-    async with running(build_instant) as trainer:
+    async with running(build_instant, cancel_grace_seconds=0.0) as trainer:
         await trainer.train(build_request(), ignore)
         trainer.cancel()
         assert (await trainer.train(build_request(), ignore)).outcome == "found"
