@@ -15,7 +15,14 @@ from consensus.errors import Code, Outcome
 from consensus.task import Rung
 from node.miner.client import NodePool
 from node.miner.journal import Event, Journal, JournalTail
-from node.miner.mining import RETRY_SECONDS, SUBMIT_PATIENCE_SECONDS, Miner, MiningFailed, MiningOrder
+from node.miner.mining import (
+    RETRY_SECONDS,
+    SUBMIT_PATIENCE_SECONDS,
+    TRAINER_LOSSES_ALLOWED,
+    Miner,
+    MiningFailed,
+    MiningOrder,
+)
 from tests.node.miner.fake_node import MINER, FakeNode, build_tiny_spec, build_transport
 from tests.node.miner.fake_trainer import LOOKED, ScriptedTrainer
 
@@ -183,6 +190,23 @@ async def test_new_transactions_do_not_cancel_the_attempt(tmp_path: Path) -> Non
     assert world.count("stale") == 1
 
 
+async def test_a_failing_long_poll_is_tried_again(tmp_path: Path) -> None:
+    node, trainer = FakeNode(), ScriptedTrainer(["hang", "missed"])
+
+    async def act() -> None:
+        await trainer.hanging.wait()
+        node.template_problems += [(503, "internal"), (404, "not-found")]
+        await node.refresh_transactions()
+        while node.template_problems:
+            await asyncio.sleep(0)
+        assert trainer.hanging.is_set()
+        await node.advance()
+
+    async with build_world(tmp_path, trainer, MiningOrder(MINER, 2), n1=node) as world:
+        await run_beside(world, act)
+    assert world.get_names() == ["attempt", "stale", "attempt", "missed", "stopped"]
+
+
 async def test_dry_run_stores_nothing(tmp_path: Path) -> None:
     node = FakeNode()
     order = MiningOrder(MINER, 1, is_dry_run=True)
@@ -303,6 +327,12 @@ async def test_refuses_a_node_of_another_chain(tmp_path: Path) -> None:
 async def test_restarts_a_lost_trainer(tmp_path: Path) -> None:
     world = await mine(tmp_path, ["lose", "lose", "missed"], 1, n1=FakeNode())
     assert world.count("trainer-lost") == 2
+
+
+async def test_a_finished_attempt_makes_up_for_lost_trainers(tmp_path: Path) -> None:
+    losses = ["lose"] * (TRAINER_LOSSES_ALLOWED - 1)
+    world = await mine(tmp_path, [*losses, "missed", *losses, "missed"], 2, n1=FakeNode())
+    assert world.count("trainer-lost") == 2 * len(losses)
 
 
 async def test_gives_up_on_a_trainer_that_always_dies(tmp_path: Path) -> None:
