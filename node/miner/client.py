@@ -6,14 +6,13 @@ Owns what a node's answer means for a miner. When to ask and what follows is `no
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
 
 from consensus.dataset import decode_dataset_spec
-from consensus.errors import ConsensusError
+from consensus.errors import Code, ConsensusError, Outcome
 from consensus.params import ChainSpec, decode_params
 from node.miner.work import Work, parse_work
 
@@ -24,6 +23,9 @@ _ANSWER_TIMEOUT_SECONDS = 30.0
 _VERDICT_TIMEOUT_SECONDS = 120.0
 """A node may have other blocks to evaluate before this one."""
 _RETRY_FIRST_SECONDS = 15.0
+_LONGEST_PAUSE_SECONDS = 60.0
+"""For how long a node is left alone at most, whatever it asks for."""
+_VERDICTS = {code.text for code in Code if code.outcome in (Outcome.INVALID, Outcome.BAD_DELIVERY)}
 
 Answer = TypeVar("Answer")
 
@@ -39,22 +41,21 @@ class NodeLost(Exception):
 
 
 class Refused(Exception):
-    """A node judged what was sent and refuses it, with a code of the protocol's table."""
+    """A node refuses what was sent."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"{code}: {detail}" if detail else code)
         self.code = code
         self.detail = detail
 
+    @property
+    def is_verdict(self) -> bool:
+        """Whether what was sent was judged; else it may be taken later."""
+        return self.code in _VERDICTS
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a node made of a submitted block."""
 
-    block_id: str
-    height: int
-    status: str
-    """active, side, or valid for a dry run."""
+class BadTemplate(NodeLost):
+    """A node offers nothing that could be mined on the pinned chain."""
 
 
 class NodeClient:
@@ -90,18 +91,25 @@ class NodeClient:
         seconds = _ANSWER_TIMEOUT_SECONDS + (LONG_POLL_SECONDS if work_id is not None else 0.0)
         return await self._request("GET", "/v1/mining/template", params=query, seconds=seconds)
 
-    async def submit(self, raw: bytes, is_dry_run: bool) -> Verdict:
-        """A node's verdict on a block. Raises NodeLost or Refused."""
-        answer = await self._request(
-            "POST",
-            "/v1/mining/blocks",
-            params={"dry_run": "1"} if is_dry_run else {},
-            content=raw,
-            seconds=_VERDICT_TIMEOUT_SECONDS,
-        )
-        return Verdict(
-            str(answer.get("id", "")), int(answer.get("height", 0)), str(answer.get("status", "valid"))
-        )
+    async def submit(self, raw: bytes, is_dry_run: bool) -> str:
+        """What a node made of a block: active, side, duplicate, or valid for a dry run.
+
+        Raises NodeLost or Refused.
+        """
+        try:
+            answer = await self._request(
+                "POST",
+                "/v1/mining/blocks",
+                params={"dry_run": "1"} if is_dry_run else {},
+                content=raw,
+                seconds=_VERDICT_TIMEOUT_SECONDS,
+            )
+        except Refused as error:
+            if error.code != Code.DUPLICATE.text:
+                raise
+            # The node verified it at an earlier try, whose answer was lost, or had it from another node.
+            return error.code
+        return str(answer.get("status", "valid"))
 
     async def _request(
         self,
@@ -178,29 +186,36 @@ class NodePool:
         return await self._ask(self._require_same_chain)
 
     async def fetch_work(self, address: str, miner: bytes) -> Work:
-        """Fresh work from the first node that has some. Raises NodeLost, Refused or BadTemplate."""
+        """Fresh work from the first node that has some. Raises NodeLost."""
         self._return_to_first()
-
-        async def fetch(client: NodeClient) -> Work:
-            spec = await self._require_same_chain(client)
-            return parse_work(spec, miner, await client.fetch_template(address))
-
-        return await self._ask(fetch)
+        return await self._ask(lambda client: self._fetch_from(client, address, miner))
 
     async def wait_for_change(self, address: str, miner: bytes, work: Work) -> Work:
-        """Newer work than `work`, as soon as its node has some. Raises NodeLost, Refused or BadTemplate."""
+        """Newer work than `work`, as soon as its node has some. Raises NodeLost."""
         client = self.clients[self._current]
-        spec = await self._require_same_chain(client)
-        return parse_work(spec, miner, await client.fetch_template(address, work.work_id))
+        try:
+            return await self._fetch_from(client, address, miner, work.work_id)
+        except NodeLost:
+            self._checked.discard(client.url)
+            raise
 
-    async def submit(self, raw: bytes, is_dry_run: bool) -> Verdict:
+    async def submit(self, raw: bytes, is_dry_run: bool) -> str:
         """The verdict of the first node that gives one. Raises NodeLost or Refused."""
 
-        async def submit(client: NodeClient) -> Verdict:
+        async def submit(client: NodeClient) -> str:
             await self._require_same_chain(client)
             return await client.submit(raw, is_dry_run)
 
         return await self._ask(submit)
+
+    async def _fetch_from(
+        self, client: NodeClient, address: str, miner: bytes, work_id: str | None = None
+    ) -> Work:
+        try:
+            spec = await self._require_same_chain(client)
+            return parse_work(spec, miner, await client.fetch_template(address, work_id))
+        except (Refused, ValueError) as error:
+            raise BadTemplate(client.url, str(error)) from error
 
     async def _ask(self, ask: Callable[[NodeClient], Awaitable[Answer]]) -> Answer:
         """The first answer, from the node in use on; the one that gives it is in use from then on."""
@@ -222,7 +237,12 @@ class NodePool:
         """A node that comes back may be another one, so each is checked again after it was lost."""
         if self.spec is not None and client.url in self._checked:
             return self.spec
-        spec = await client.fetch_spec()
+        try:
+            spec = await client.fetch_spec()
+        except Refused as error:
+            if self.spec is None:
+                raise
+            raise NodeLost(client.url, str(error)) from error
         if self.spec is None:
             self.spec = spec
         if spec.chain_id != self.spec.chain_id:
@@ -242,4 +262,4 @@ class NodePool:
 
 
 def _read_seconds(text: str | None) -> float | None:
-    return float(text) if text is not None and text.isdigit() else None
+    return min(float(text), _LONGEST_PAUSE_SECONDS) if text is not None and text.isdecimal() else None

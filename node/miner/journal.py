@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TextIO
 
 EventName = Literal[
     "started",
@@ -38,17 +39,28 @@ EventName = Literal[
 Event = Mapping[str, Any]
 Listener = Callable[[Event], None]
 
+MAX_BYTES = 16 * 2**20
+"""A longer journal is put aside as status.jsonl.1, in place of an earlier one."""
+
 _log = logging.getLogger("freezenet.miner")
 
 
 class Journal:
     """Appends events to a file and hands each to the listeners, in that order."""
 
-    def __init__(self, path: Path, clock: Callable[[], float], listeners: tuple[Listener, ...] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        clock: Callable[[], float],
+        listeners: tuple[Listener, ...] = (),
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # One write a line: a reader may follow, and another miner's run may have left half a line.
-        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._path = path
+        self._max_bytes = max_bytes
+        self._file = self._open()
         if self._file.tell():
+            # Another miner's run may have left half a line.
             self._file.write("\n")
         self._clock = clock
         self._listeners = listeners
@@ -56,6 +68,10 @@ class Journal:
     def record(self, event: EventName, **fields: object) -> None:
         """Appends one event."""
         entry = {"time": round(self._clock(), 3), "event": event, **fields}
+        if self._file.tell() > self._max_bytes:
+            self._file.close()
+            os.replace(self._path, self._path.with_name(f"{self._path.name}.1"))
+            self._file = self._open()
         self._file.write(json.dumps(entry, separators=(",", ":")) + "\n")
         for listener in self._listeners:
             listener(entry)
@@ -68,9 +84,16 @@ class Journal:
     ) -> None:
         self._file.close()
 
+    def _open(self) -> TextIO:
+        # One write a line: a reader may follow.
+        return self._path.open("a", encoding="utf-8", buffering=1)
+
 
 class JournalTail:
-    """Reads the events that were appended since the last look; half a line waits for its end."""
+    """Reads the events that were appended since the last look; half a line waits for its end.
+
+    What was appended between the last look and the moment when the journal was put aside is passed over.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -80,6 +103,8 @@ class JournalTail:
         """The new events; none while the file does not exist."""
         try:
             with self._path.open("rb") as file:
+                if file.seek(0, os.SEEK_END) < self._offset:
+                    self._offset = 0
                 file.seek(self._offset)
                 data = file.read()
         except FileNotFoundError:
@@ -129,7 +154,7 @@ class MinerStatus:
     rejected: int = 0
     """Blocks that a node refused."""
     attempts_by_parent: Counter[str] = field(default_factory=Counter)
-    """Parent id in hex → attempts begun on it, over all runs of the journal; each trains several networks."""
+    """Parent id in hex → attempts begun on it, as far as the journal goes back; each of several networks."""
 
     def apply(self, event: Event) -> None:
         """Takes one event in."""

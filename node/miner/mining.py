@@ -7,29 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from consensus.address import encode_address
-from consensus.block import Header
-from consensus.errors import Code
-from node.miner.client import NodeLost, NodePool, Refused
+from consensus.block import Block, Header, encode_block
+from node.miner.client import BadTemplate, NodeLost, NodePool, Refused
 from node.miner.journal import EventName, Journal
-from node.miner.trainer import Trainer, TrainerLost, TrainProgress, TrainRequest, TrainResult
-from node.miner.work import BadTemplate, Work, draw_candidate, encode_found_block
+from node.miner.trainer import Outcome, Trainer, TrainerLost, TrainProgress, TrainRequest, TrainResult
+from node.miner.work import Work
 from training.recipe import ATTEMPTS_PER_INTERVAL
 
 RETRY_SECONDS = 2.0
 """Pause before nodes that all failed are asked again."""
 SUBMIT_PATIENCE_SECONDS = 60.0
-"""How long a found block is offered to nodes that do not answer; by then another chain is longer."""
+"""How long a found block is offered to nodes that do not judge it; by then another chain is longer."""
 TRAINER_LOSSES_ALLOWED = 5
 """Trainers lost in a row, without one finished attempt between them, before the miner gives up."""
 
-
-_FRUITLESS: dict[str, EventName] = {"missed": "missed", "gave-up": "gave-up", "cancelled": "stale"}
+_FRUITLESS: dict[Outcome, EventName] = {"missed": "missed", "gave-up": "gave-up", "cancelled": "stale"}
 
 
 class MiningFailed(Exception):
@@ -59,7 +57,7 @@ class Miner:
         journal: Journal,
         source: random.Random,
         clock: Callable[[], float],
-        retry_seconds: float = RETRY_SECONDS,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._order = order
         self._address = encode_address(order.miner)
@@ -68,7 +66,7 @@ class Miner:
         self._journal = journal
         self._random = source
         self._clock = clock
-        self._retry_seconds = retry_seconds
+        self._sleep = sleep
         self._is_node_lost = False
 
     async def run(self) -> None:
@@ -90,7 +88,7 @@ class Miner:
         try:
             await self._trainer.start()
             work = await self._fetch_work()
-            header = draw_candidate(work, self._random.getrandbits(64))
+            header = replace(work.header, nonce=self._random.getrandbits(64))
             facts = describe_attempt(number, work)
             self._journal.record("attempt", node=self._nodes.current_url, **facts)
             result = await self._train(header, work, facts)
@@ -105,12 +103,12 @@ class Miner:
         while True:
             try:
                 work = await self._nodes.fetch_work(self._address, self._order.miner)
+            except BadTemplate as error:
+                self._journal.record("bad-template", node=error.url, reason=error.reason)
+                await self._sleep(RETRY_SECONDS)
             except NodeLost as error:
                 self._note_lost(error)
-                await asyncio.sleep(error.retry_after_seconds or self._retry_seconds)
-            except (BadTemplate, Refused) as error:
-                self._journal.record("bad-template", node=self._nodes.current_url, reason=str(error))
-                await asyncio.sleep(self._retry_seconds)
+                await self._sleep(error.retry_after_seconds or RETRY_SECONDS)
             else:
                 self._note_found()
                 return work
@@ -136,9 +134,9 @@ class Miner:
         while True:
             try:
                 newest = await self._nodes.wait_for_change(self._address, self._order.miner, newest)
-            except (NodeLost, BadTemplate, Refused):
+            except NodeLost:
                 # The work may still win through another node; the next attempt tells who is lost.
-                await asyncio.sleep(self._retry_seconds)
+                await self._sleep(RETRY_SECONDS)
                 continue
             if newest.is_previous_stale or newest.header.parent != work.header.parent:
                 self._trainer.cancel()
@@ -149,10 +147,10 @@ class Miner:
     ) -> None:
         counts = _describe_result(result)
         if result.witness is None:
-            self._journal.record(_FRUITLESS.get(result.outcome, "missed"), **facts, **counts)
+            self._journal.record(_FRUITLESS[result.outcome], **facts, **counts)
             return
         self._journal.record("found", **facts, **counts, id=header.block_id.hex())
-        await self._submit(encode_found_block(work, header, result.witness), header, facts)
+        await self._submit(encode_block(Block(header, work.transfers, result.witness)), header, facts)
 
     async def _submit(self, raw: bytes, header: Header, facts: dict[str, Any]) -> None:
         assert self._nodes.spec is not None, "the work came from a node whose chain was checked"
@@ -161,25 +159,24 @@ class Miner:
         deadline = self._clock() + SUBMIT_PATIENCE_SECONDS + ahead_seconds
         about = {**facts, "id": header.block_id.hex(), "dry_run": self._order.is_dry_run}
         while True:
+            pause = RETRY_SECONDS
             try:
-                verdict = await self._nodes.submit(raw, self._order.is_dry_run)
+                status = await self._nodes.submit(raw, self._order.is_dry_run)
             except Refused as error:
-                if error.code == str(Code.FROM_THE_FUTURE) and self._clock() < deadline:
-                    # The earliest timestamp after a parent that is itself ahead of the clocks: it comes true.
-                    await asyncio.sleep(self._retry_seconds)
-                    continue
-                self._journal.record("rejected", **about, code=error.code, reason=error.detail)
-                return
+                code, reason, is_final = error.code, error.detail, error.is_verdict
             except NodeLost as error:
                 self._note_lost(error)
-                if self._clock() >= deadline:
-                    self._journal.record("rejected", **about, code="node-lost", reason=str(error))
-                    return
-                await asyncio.sleep(error.retry_after_seconds or self._retry_seconds)
+                code, reason, is_final = "node-lost", str(error), False
+                pause = error.retry_after_seconds or pause
             else:
                 self._note_found()
-                self._journal.record("accepted", **about, status=verdict.status, node=self._nodes.current_url)
+                self._journal.record("accepted", **about, status=status, node=self._nodes.current_url)
                 return
+            seconds_left = deadline - self._clock()
+            if is_final or seconds_left <= 0:
+                self._journal.record("rejected", **about, code=code, reason=reason)
+                return
+            await self._sleep(min(pause, seconds_left))
 
     def _note_lost(self, error: NodeLost) -> None:
         """Once for each time that the nodes go, not for each try."""

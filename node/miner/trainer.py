@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, ParamSpec, Protocol, TypeVar
 
 from consensus.block import Header, Witness
 from consensus.encoding import Hash32
@@ -29,6 +29,9 @@ CANCEL_GRACE_SECONDS = 3.0
 """A trainer that has not yielded this long after a cancel is replaced; it should within 0.2 s."""
 _STOP_GRACE_SECONDS = 1.0
 _REPORT_INTERVAL_SECONDS = 0.25
+
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
 
 Outcome = Literal["found", "missed", "gave-up", "cancelled"]
 
@@ -117,6 +120,10 @@ class Trainer(Protocol):
 
     async def stop(self) -> None:
         """Ends the trainer."""
+
+
+class _MinerGone(Exception):
+    """In the child: the miner's end of the pipe is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,28 +268,40 @@ def run_trainer(pipe: Connection, setup: TrainerSetup, build_attempt: BuildAttem
     # Ctrl-C reaches the whole terminal group; the miner decides when its trainer ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = str(setup.threads)
+    receive, send, is_cancelled = _guard(pipe.recv), _guard(pipe.send), _guard(pipe.poll)
     try:
         run_attempt = build_attempt(setup)
-        pipe.send(_Ready())
+        send(_Ready())
         while True:
-            request = pipe.recv()
+            request = receive()
             # A cancel can cross the end of the attempt that it was for.
             if isinstance(request, TrainRequest):
-                pipe.send(run_attempt(request, pipe.poll, _build_report(pipe)))
-    except (EOFError, OSError):
-        # The miner is gone.
+                send(run_attempt(request, is_cancelled, _build_report(send)))
+    except _MinerGone:
         return
 
 
-def _build_report(pipe: Connection) -> Report:
+def _guard(use_pipe: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
+    """Tells the end of the pipe from errors of the trainer's own work."""
+
+    def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
+        try:
+            return use_pipe(*args, **kwargs)
+        except (EOFError, OSError) as error:
+            raise _MinerGone from error
+
+    return guarded
+
+
+def _build_report(send: Callable[[TrainProgress], None]) -> Report:
     last = 0.0
 
     def report(progress: TrainProgress) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= _REPORT_INTERVAL_SECONDS or progress.samples >= progress.total_samples:
+        if now - last >= _REPORT_INTERVAL_SECONDS:
             last = now
-            pipe.send(progress)
+            send(progress)
 
     return report
 

@@ -1,12 +1,12 @@
 """Work: what a template asks for, checked against the chain before a second is spent on it.
 
-Owns the way from a template to a block's bytes. Fetching is `node.miner.client`'s, training the trainer's.
+Fetching is `node.miner.client`'s, training the trainer's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from consensus.address import decode_address
@@ -18,10 +18,6 @@ from consensus.task import Rung
 from consensus.transaction import SignedTransfer, compute_transactions_root, decode_signed
 
 
-class BadTemplate(Exception):
-    """A node offered work that this chain would not accept or that pays somebody else."""
-
-
 @dataclass(frozen=True, slots=True)
 class Work:
     """One template, checked."""
@@ -29,7 +25,7 @@ class Work:
     work_id: str
     """The node's name for it, to long-poll with."""
     header: Header
-    """Complete but for the nonce, which is 0."""
+    """Complete but for the nonce, which is 0: timestamp and difficulty belong together."""
     rung: Rung
     """What the witness must meet."""
     transfers: tuple[SignedTransfer, ...]
@@ -39,7 +35,10 @@ class Work:
 
 
 def parse_work(spec: ChainSpec, miner: bytes, template: Mapping[str, Any]) -> Work:
-    """The work in a template's JSON, for the key[32] to credit. Raises BadTemplate."""
+    """The work in a template's JSON, for the key[32] to credit.
+
+    Raises ValueError for what this chain would not accept, or what pays somebody else.
+    """
     try:
         work = Work(
             work_id=str(template["workid"]),
@@ -48,20 +47,12 @@ def parse_work(spec: ChainSpec, miner: bytes, template: Mapping[str, Any]) -> Wo
             transfers=tuple(decode_signed(bytes.fromhex(text)) for text in template["transactions"]),
             is_previous_stale=template.get("previous_work") == "stale",
         )
-    except (KeyError, TypeError, ValueError, ConsensusError) as error:
-        raise BadTemplate(f"the template cannot be read: {error!r}") from error
+        # What cannot be encoded now could not be once it is trained for.
+        encode_block(Block(work.header, work.transfers, Witness(0, 0, b"")))
+    except (KeyError, TypeError, ValueError, OverflowError, ConsensusError) as error:
+        raise ValueError(f"the template cannot be read: {error!r}") from error
     _check_work(spec, miner, work)
     return work
-
-
-def draw_candidate(work: Work, nonce: int) -> Header:
-    """The header to train under: the template's with a nonce, timestamp and difficulty untouched."""
-    return replace(work.header, nonce=nonce)
-
-
-def encode_found_block(work: Work, header: Header, witness: Witness) -> bytes:
-    """The raw block to submit."""
-    return encode_block(Block(header, work.transfers, witness))
 
 
 def _parse_header(fields: Mapping[str, Any]) -> Header:
@@ -99,10 +90,10 @@ def _check_work(spec: ChainSpec, miner: bytes, work: Work) -> None:
     """Easing can ask for less than the header's difficulty; never for more, nor for a rung off the ladder."""
     header = work.header
     if header.task_id != spec.task_id:
-        raise BadTemplate(f"the template is for task {header.task_id.hex()}, the chain's is another")
+        raise ValueError(f"the template is for task {header.task_id.hex()}, the chain's is another")
     if header.miner != miner:
-        raise BadTemplate("the template credits another address")
+        raise ValueError("the template credits another address")
     if work.rung not in spec.task.rungs or work.rung.work > header.difficulty:
-        raise BadTemplate(f"the template's rung {work.rung} does not follow from its difficulty")
+        raise ValueError(f"the template's rung {work.rung} does not follow from its difficulty")
     if compute_transactions_root(work.transfers) != header.transactions_root:
-        raise BadTemplate("the template's transactions do not hash to its root")
+        raise ValueError("the template's transactions do not hash to its root")

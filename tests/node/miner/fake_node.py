@@ -45,6 +45,10 @@ class FakeNode:
     is_down: bool = False
     problems: list[tuple[int, str]] = field(default_factory=list)
     """(status, code) for the next submissions, first one first."""
+    template_problems: list[tuple[int, str]] = field(default_factory=list)
+    """The same for the next templates."""
+    retry_after: str | None = None
+    """Said with every problem."""
     blocks: list[Block] = field(default_factory=list)
     dry_runs: list[Block] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
@@ -92,6 +96,8 @@ class FakeNode:
         }
 
     async def _answer_template(self, request: httpx.Request) -> httpx.Response:
+        if self.template_problems:
+            return self._build_problem(*self.template_problems.pop(0))
         previous = request.url.params.get("longpoll")
         async with self._changed:
             await self._changed.wait_for(lambda: previous != self.work_id)
@@ -129,9 +135,7 @@ class FakeNode:
     def _judge(self, request: httpx.Request) -> httpx.Response:
         block = decode_block(request.content, self.spec.limits)
         if self.problems:
-            status, code = self.problems.pop(0)
-            body = json.dumps({"status": status, "code": code, "detail": "as the test wants it"})
-            return httpx.Response(status, content=body, headers={"content-type": "application/problem+json"})
+            return self._build_problem(*self.problems.pop(0))
         verdict = {"id": block.header.block_id.hex(), "height": block.header.height}
         if request.url.params.get("dry_run") == "1":
             self.dry_runs.append(block)
@@ -139,6 +143,13 @@ class FakeNode:
         self.blocks.append(block)
         self.height += 1
         return httpx.Response(201, json={**verdict, "status": "active"})
+
+    def _build_problem(self, status: int, code: str) -> httpx.Response:
+        body = json.dumps({"status": status, "code": code, "detail": "as the test wants it"})
+        headers = {"content-type": "application/problem+json"}
+        if self.retry_after is not None:
+            headers["retry-after"] = self.retry_after
+        return httpx.Response(status, content=body, headers=headers)
 
 
 def build_transport(**nodes: FakeNode) -> httpx.MockTransport:

@@ -81,6 +81,17 @@ def build_instant(_setup: TrainerSetup) -> RunAttempt:
     return run
 
 
+def build_talkative(_setup: TrainerSetup) -> RunAttempt:
+    """Reports after each of many short steps, as where a network is polished at its end, and finds."""
+
+    def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
+        for _ in range(1_000):
+            report(TrainProgress(100, 100, 4, 3, 0.1))
+        return build_result("found", request)
+
+    return run
+
+
 def build_patient(_setup: TrainerSetup) -> RunAttempt:
     """Works until it is cancelled."""
 
@@ -114,6 +125,20 @@ def build_mortal(_setup: TrainerSetup) -> RunAttempt:
         return build_result("found", request)
 
     return run
+
+
+def build_broken(_setup: TrainerSetup) -> RunAttempt:
+    """Fails in every attempt, as where a disk does."""
+
+    def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
+        raise OSError("the disk is broken")
+
+    return run
+
+
+def build_without_data(_setup: TrainerSetup) -> RunAttempt:
+    """Finds its data cut short."""
+    raise EOFError("the dataset is cut short")
 
 
 def build_never(_setup: TrainerSetup) -> RunAttempt:

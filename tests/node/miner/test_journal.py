@@ -33,6 +33,23 @@ def test_broken_lines_are_skipped(tmp_path: Path) -> None:
     assert [dict(event) for event in JournalTail(path).read_new()] == [{"time": 2.0, "event": "stopped"}]
 
 
+def test_a_long_journal_is_put_aside(tmp_path: Path) -> None:
+    path = tmp_path / "status.jsonl"
+    tail = JournalTail(path)
+    numbers: list[int] = []
+    with Journal(path, lambda: 1.5, max_bytes=1_000) as journal:
+        for number in range(100):
+            journal.record("attempt", attempt=number)
+            numbers += [event["attempt"] for event in tail.read_new()]
+    with Journal(path, lambda: 1.5, max_bytes=100) as journal:
+        journal.record("attempt", attempt=100)
+        numbers += [event["attempt"] for event in tail.read_new()]
+    assert numbers == list(range(101))
+    assert path.stat().st_size < 100
+    assert path.with_name("status.jsonl.1").stat().st_size < 1_100
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_status_follows_an_attempt() -> None:
     status = MinerStatus()
     status.apply({"event": "attempt", **FACTS})

@@ -11,10 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from consensus.errors import Code, Outcome
+from consensus.task import Rung
 from node.miner.client import NodePool
 from node.miner.journal import Event, Journal, JournalTail
-from node.miner.mining import Miner, MiningFailed, MiningOrder
-from tests.node.miner.fake_node import ADDRESS, MINER, FakeNode, build_tiny_spec, build_transport
+from node.miner.mining import (
+    RETRY_SECONDS,
+    SUBMIT_PATIENCE_SECONDS,
+    TRAINER_LOSSES_ALLOWED,
+    Miner,
+    MiningFailed,
+    MiningOrder,
+)
+from tests.node.miner.fake_node import MINER, FakeNode, build_tiny_spec, build_transport
 from tests.node.miner.fake_trainer import LOOKED, ScriptedTrainer
 
 
@@ -36,6 +45,22 @@ class Events(list[Event]):
                 await self._news.wait()
 
 
+class Clock:
+    """Time that passes where somebody sleeps, and nowhere else."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.pauses: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
 @dataclass
 class World:
     """A miner and every event it recorded."""
@@ -43,6 +68,7 @@ class World:
     miner: Miner
     events: Events
     path: Path
+    clock: Clock
 
     def get_names(self) -> list[str]:
         return [event["event"] for event in self.events if event["event"] != "progress"]
@@ -55,13 +81,13 @@ class World:
 async def build_world(
     tmp_path: Path, trainer: ScriptedTrainer, order: MiningOrder, **nodes: FakeNode
 ) -> AsyncIterator[World]:
-    path, events = tmp_path / "status.jsonl", Events()
+    path, events, clock = tmp_path / "status.jsonl", Events(), Clock()
     urls = [f"http://{name}" for name in nodes]
-    async with NodePool(urls, lambda: 0.0, build_transport(**nodes)) as pool:
+    async with NodePool(urls, clock, build_transport(**nodes)) as pool:
         with Journal(path, lambda: 1_700_000_000.0, (events.note,)) as journal:
             source = random.Random(1)
-            miner = Miner(order, pool, trainer, journal, source, lambda: 0.0, retry_seconds=0.01)
-            yield World(miner, events, path)
+            miner = Miner(order, pool, trainer, journal, source, clock, clock.sleep)
+            yield World(miner, events, path, clock)
 
 
 async def mine(tmp_path: Path, script: list[str], attempts: int, **nodes: FakeNode) -> World:
@@ -164,6 +190,23 @@ async def test_new_transactions_do_not_cancel_the_attempt(tmp_path: Path) -> Non
     assert world.count("stale") == 1
 
 
+async def test_a_failing_long_poll_is_tried_again(tmp_path: Path) -> None:
+    node, trainer = FakeNode(), ScriptedTrainer(["hang", "missed"])
+
+    async def act() -> None:
+        await trainer.hanging.wait()
+        node.template_problems += [(503, "internal"), (404, "not-found")]
+        await node.refresh_transactions()
+        while node.template_problems:
+            await asyncio.sleep(0)
+        assert trainer.hanging.is_set()
+        await node.advance()
+
+    async with build_world(tmp_path, trainer, MiningOrder(MINER, 2), n1=node) as world:
+        await run_beside(world, act)
+    assert world.get_names() == ["attempt", "stale", "attempt", "missed", "stopped"]
+
+
 async def test_dry_run_stores_nothing(tmp_path: Path) -> None:
     node = FakeNode()
     order = MiningOrder(MINER, 1, is_dry_run=True)
@@ -187,11 +230,43 @@ async def test_offers_a_found_block_again_after_a_busy_answer(tmp_path: Path) ->
     assert world.get_names()[-4:] == ["node-lost", "node-found", "accepted", "stopped"]
 
 
-async def test_offers_a_block_again_whose_time_has_not_come(tmp_path: Path) -> None:
-    node = FakeNode(problems=[(425, "from-the-future")] * 2)
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(425, str(code)) for code in Code if code.outcome is Outcome.NOT_YET] + [(408, "too-slow")],
+)
+async def test_offers_a_block_again_that_was_not_judged(tmp_path: Path, status: int, code: str) -> None:
+    node = FakeNode(problems=[(status, code)] * 2)
     world = await mine(tmp_path, ["found"], 1, n1=node)
     assert len(node.blocks) == 1
     assert world.get_names()[-2:] == ["accepted", "stopped"]
+
+
+async def test_a_block_that_a_node_has_already_is_accepted(tmp_path: Path) -> None:
+    node = FakeNode(problems=[(503, "storage-failed"), (409, "duplicate")])
+    world = await mine(tmp_path, ["found"], 1, n1=node)
+    assert world.get_names()[-4:] == ["node-lost", "node-found", "accepted", "stopped"]
+    assert world.events[-2]["status"] == "duplicate"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "told"), [(425, "from-the-future", "from-the-future"), (503, "too-busy", "node-lost")]
+)
+async def test_gives_a_block_up_that_nobody_judges(tmp_path: Path, status: int, code: str, told: str) -> None:
+    node = FakeNode(problems=[(status, code)] * 100)
+    world = await mine(tmp_path, ["found"], 1, n1=node)
+    assert world.get_names()[-2:] == ["rejected", "stopped"]
+    assert world.events[-2]["code"] == told
+    assert world.clock.now == SUBMIT_PATIENCE_SECONDS + node.spec.params.target_interval // 4
+
+
+@pytest.mark.parametrize(("retry_after", "pause"), [("7", 7.0), ("86400", 60.0), ("soon", RETRY_SECONDS)])
+async def test_leaves_a_node_alone_as_long_as_it_asks(tmp_path: Path, retry_after: str, pause: float) -> None:
+    busy = [(503, "too-busy")]
+    node = FakeNode(problems=busy * 2, template_problems=list(busy), retry_after=retry_after)
+    world = await mine(tmp_path, ["found"], 1, n1=node)
+    patience = SUBMIT_PATIENCE_SECONDS + node.spec.params.target_interval // 4
+    assert world.clock.pauses == [pause, pause, min(pause, patience - pause)]
+    assert len(node.blocks) == 1
 
 
 async def test_waits_for_a_node_that_is_gone(tmp_path: Path) -> None:
@@ -206,23 +281,31 @@ async def test_waits_for_a_node_that_is_gone(tmp_path: Path) -> None:
     assert world.get_names() == ["node-lost", "node-found", "attempt", "missed", "stopped"]
 
 
+async def test_waits_for_a_template_that_can_be_mined(tmp_path: Path) -> None:
+    node, trainer = FakeNode(rung=Rung(9_000, 4, 3, 999)), ScriptedTrainer(["missed"])
+    async with build_world(tmp_path, trainer, MiningOrder(MINER, 1), n1=node) as world:
+
+        async def act() -> None:
+            await world.events.wait_for("bad-template")
+            node.rung = None
+
+        await run_beside(world, act)
+    assert world.events[0]["node"] == "http://n1"
+    assert world.events[0]["reason"].startswith("the template's rung")
+    assert world.get_names()[-3:] == ["attempt", "missed", "stopped"]
+
+
+async def test_waits_for_a_node_that_refuses_templates(tmp_path: Path) -> None:
+    node = FakeNode(template_problems=[(404, "not-found")])
+    world = await mine(tmp_path, ["missed"], 1, n1=node)
+    assert world.get_names() == ["bad-template", "attempt", "missed", "stopped"]
+
+
 async def test_fails_over_to_the_next_node(tmp_path: Path) -> None:
     first, second = FakeNode(is_down=True), FakeNode()
     world = await mine(tmp_path, ["found"], 1, n1=first, n2=second)
     assert len(second.blocks) == 1
     assert world.events[-2]["node"] == "http://n2"
-
-
-async def test_returns_to_its_first_node() -> None:
-    first, second = FakeNode(is_down=True), FakeNode()
-    times = iter((100.0, 101.0, 200.0))
-    transport = build_transport(n1=first, n2=second)
-    async with NodePool(["http://n1", "http://n2"], lambda: next(times), transport) as pool:
-        urls: list[str] = []
-        for first.is_down in (True, False, False):
-            await pool.fetch_work(ADDRESS, MINER)
-            urls.append(pool.current_url)
-    assert urls == ["http://n2", "http://n2", "http://n1"]
 
 
 async def test_refuses_a_node_of_another_chain(tmp_path: Path) -> None:
@@ -244,6 +327,12 @@ async def test_refuses_a_node_of_another_chain(tmp_path: Path) -> None:
 async def test_restarts_a_lost_trainer(tmp_path: Path) -> None:
     world = await mine(tmp_path, ["lose", "lose", "missed"], 1, n1=FakeNode())
     assert world.count("trainer-lost") == 2
+
+
+async def test_a_finished_attempt_makes_up_for_lost_trainers(tmp_path: Path) -> None:
+    losses = ["lose"] * (TRAINER_LOSSES_ALLOWED - 1)
+    world = await mine(tmp_path, [*losses, "missed", *losses, "missed"], 2, n1=FakeNode())
+    assert world.count("trainer-lost") == 2 * len(losses)
 
 
 async def test_gives_up_on_a_trainer_that_always_dies(tmp_path: Path) -> None:

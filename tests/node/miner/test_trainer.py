@@ -22,11 +22,14 @@ from node.miner.trainer import (
 )
 from tests.node.miner.fake_node import build_tiny_spec
 from tests.node.miner.fake_trainer import (
+    build_broken,
     build_deaf,
     build_instant,
     build_mortal,
     build_never,
     build_patient,
+    build_talkative,
+    build_without_data,
 )
 
 SPEC = build_tiny_spec()
@@ -65,6 +68,13 @@ async def test_finds_and_reports() -> None:
     assert [progress.samples for progress in reports] == [100]
 
 
+async def test_reports_are_few() -> None:
+    reports: list[TrainProgress] = []
+    async with running(build_talkative) as trainer:
+        await trainer.train(build_request(), reports.append)
+    assert 0 < len(reports) < 100
+
+
 async def test_cancel_ends_an_attempt_and_the_process_lives_on() -> None:
     async with running(build_patient) as trainer:
         pid = trainer.pid
@@ -97,8 +107,24 @@ async def test_tells_of_a_trainer_that_cannot_be_set_up() -> None:
     assert trainer.pid is None
 
 
+@pytest.mark.parametrize(
+    ("build", "line"),
+    [
+        (build_broken, "OSError: the disk is broken"),
+        (build_without_data, "EOFError: the dataset is cut short"),
+    ],
+)
+async def test_errors_of_the_work_are_shown(
+    build: BuildAttempt, line: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(TrainerLost, match="code 1"):
+        async with running(build) as trainer:
+            await trainer.train(build_request(), ignore)
+    assert line in capfd.readouterr().err
+
+
 async def test_a_late_cancel_harms_no_later_attempt() -> None:
-    async with running(build_instant) as trainer:
+    async with running(build_instant, cancel_grace_seconds=0.0) as trainer:
         await trainer.train(build_request(), ignore)
         trainer.cancel()
         assert (await trainer.train(build_request(), ignore)).outcome == "found"
@@ -125,11 +151,17 @@ async def test_the_trainer_ends_when_its_miner_is_killed(tmp_path: Path) -> None
     script.write_text(MINER_SCRIPT, encoding="utf-8")
     root = Path(__file__).parents[3]
     with subprocess.Popen(
-        [sys.executable, str(script)], cwd=root, env={"PYTHONPATH": str(root)}, stdout=subprocess.PIPE
+        [sys.executable, str(script)],
+        cwd=root,
+        env={"PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as miner:
         assert miner.stdout is not None
+        assert miner.stderr is not None
         trainer = psutil.Process(int(miner.stdout.readline()))
         miner.kill()
+        assert miner.stderr.read() == b""
     await wait_until(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE)
 
 
