@@ -59,10 +59,11 @@ def run(options: argparse.Namespace) -> int:
     committed = read_rows(options.rows)
     print(f"{origin.device}: {origin.machine}; {origin.threads} threads; torch {origin.torch}; {origin.date}")
     print(
-        "A value is the median of n; in brackets the smallest and the largest. Seconds are of the wall clock;"
+        "A value is the median of n; in brackets the smallest and the largest. Seconds are of the wall clock,"
+        " steps of training on a CPU are compared by its own;"
     )
     load = os.getloadavg()[0]
-    print(f"in the minute before {load:.1f} processes ran or waited: above the cores, they are long.")
+    print(f"in the minute before {load:.1f} processes ran or waited: above the cores, seconds are long.")
     for name in options.sections:
         section = SECTIONS[name]
         print(f"\n{section.title}\n{_align(('', 'here', 'n', 'goal', 'met', 'GPU'))}")
@@ -104,7 +105,10 @@ def _describe_accelerator(committed: Sequence[RecordedRow]) -> str:
     if not origins:
         return "GPU: no row was ever measured on one."
     last = origins[-1]
-    return f"GPU: {last.device}; {last.machine}; torch {last.torch}; {last.date}; {last.command}"
+    return (
+        f"GPU: {last.device}; {last.machine}; torch {last.torch}; {last.date}; {last.command}\n"
+        "There both steps, quantised and plain, multiply in bfloat16; digits' rungs are of the ladder of then."
+    )
 
 
 def _describe_command(options: argparse.Namespace) -> str:

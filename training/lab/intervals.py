@@ -26,7 +26,6 @@ from training.lab.lottery import GetLottery, Random, build_lotteries
 from training.lab.traces import read_traces
 from training.tasks import TASK_NAMES, load_task, load_task_file
 
-TARGET_INTERVAL_SECONDS = 20
 _WARM_BLOCKS = 60
 _WATCHED_BLOCKS = 80
 WINDOWS = ((1, 10), (11, 20), (21, 40), (41, 60), (61, 80))
@@ -108,6 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[2_000.0, 5_500.0, 15_000.0, 100_000.0],
         help="million multiply-accumulates a second of all miners together",
     )
+    parser.add_argument("--interval", type=parse_count, default=20, help="seconds aimed at between blocks")
     parser.add_argument("--runs", type=parse_count, default=200, help="of each scenario and power")
     parser.add_argument("--out", type=Path, default=Path("intervals.csv"))
     parser.add_argument("--page", type=Path, default=Path("intervals.md"))
@@ -120,36 +120,32 @@ def run(options: argparse.Namespace) -> int:
     get_lottery = build_lotteries(file, read_traces(options.rows), dataset.spec)
     results = []
     for power in options.power:
-        params = build_params(options.task, dataset.spec, power)
+        params = build_params(options.task, dataset.spec, power, options.interval)
         for scenario in SCENARIOS:
             random = np.random.default_rng(0)
             intervals = np.array(
                 [simulate(params, scenario, power, get_lottery, random) for _ in range(options.runs)]
             )
-            results.append(Result(power, scenario.name, intervals / TARGET_INTERVAL_SECONDS))
+            results.append(Result(power, scenario.name, intervals / options.interval))
             print(render_row(results[-1]), flush=True)
     _write_csv(options.out, results)
-    words = f"--task {options.task} --rows {options.rows} --runs {options.runs}"
-    fairness = [
-        line
-        for power in options.power
-        for line in _compare(options.task, dataset.spec, power, get_lottery, file.recipe.networks)
-    ]
+    powers = " ".join(f"{power:g}" for power in options.power)
+    words = f"--task {options.task} --rows {options.rows} --interval {options.interval} --power {powers}"
+    fairness: list[str] = []
+    for power in options.power:
+        params = build_params(options.task, dataset.spec, power, options.interval)
+        fairness += _compare(params, get_lottery, file.recipe.networks)
     print("\n".join(fairness))
     page = [*_render_page(words, options, results), FAIRNESS_TABLE, *fairness]
     options.page.write_text("\n".join(page) + "\n", "utf-8")
     return 0
 
 
-def _compare(
-    name: str, dataset: DatasetSpec, power: float, get_lottery: GetLottery, networks: int
-) -> Iterator[str]:
-    """Of miners fast and slow, at the rung that is worth a target interval of the power."""
-    params = build_params(name, dataset, power)
-    rung = params.task.get_rung(params.initial_difficulty)
+def _compare(params: ChainParams, get_lottery: GetLottery, networks: int) -> Iterator[str]:
+    """Of miners fast and slow, at the rung that the chain begins with."""
+    rung, interval = params.task.get_rung(params.initial_difficulty), params.target_interval
     # What the rungs ask for is less than the power can do; the miners are as fast as the rung is worth.
-    power = rung.work / TARGET_INTERVAL_SECONDS
-    return render_fairness(power, TARGET_INTERVAL_SECONDS, get_lottery(rung), networks)
+    return render_fairness(rung.work / interval, interval, get_lottery(rung), networks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,14 +163,17 @@ class Result:
         return float(means.mean()), float(means.std(ddof=1))
 
 
-def build_params(name: str, dataset: DatasetSpec, power: float) -> ChainParams:
-    """A chain whose genesis has the difficulty of that power, in million multiply-accumulates a second."""
+def build_params(name: str, dataset: DatasetSpec, power: float, interval: int) -> ChainParams:
+    """A chain whose genesis has the difficulty of that power, in million multiply-accumulates a second.
+
+    `interval` is the target in seconds.
+    """
     task = load_task(name, dataset)
     works = [rung.work for rung in task.rungs]
-    difficulty = min(max(round(power * TARGET_INTERVAL_SECONDS), works[0]), works[-1])
+    difficulty = min(max(round(power * interval), works[0]), works[-1])
     return ChainParams(
         name="intervals",
-        target_interval=TARGET_INTERVAL_SECONDS,
+        target_interval=interval,
         halving_interval=100_000,
         initial_reward=50,
         maturity=5,
@@ -217,13 +216,14 @@ def _render_page(words: str, options: argparse.Namespace, results: Sequence[Resu
     yield f"""# Do intervals settle?
 
 Mean interval between blocks behind a change, in target intervals (1 is the target of
-{TARGET_INTERVAL_SECONDS} s), ± one standard deviation of that mean from run to run; n = {options.runs} runs
+{options.interval} s), ± one standard deviation of that mean from run to run; n = {options.runs} runs
 of every line, each {_WARM_BLOCKS} blocks old when the change comes. Written by
 
-    freezenet lab intervals {words}
+    freezenet lab intervals {words} --runs {options.runs}
 
-Every miner draws its attempts from the measured courses of the `{options.task}` ladder: their cost at
-the rung that the chain asks for, with the ladder's chance, above its counted rungs a fitted one.
+Its seeds are fixed: it draws the same on every machine. Every miner draws its attempts from the measured
+courses of the `{options.task}` ladder: their cost at the rung that the chain asks for, with the ladder's
+chance, above its counted rungs a fitted one.
 Difficulty, easing and the rule of timestamps are the consensus code.
 Network delays are left out. Power is that of all miners together where all are there, in million
 multiply-accumulates a second.

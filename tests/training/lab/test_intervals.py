@@ -43,14 +43,14 @@ def test_courses_that_are_not_the_ladders_are_refused(digits: Dataset) -> None:
 
 def test_steady_miners_keep_the_interval(digits: Dataset) -> None:
     get_lottery = build_lotteries(load_task_file("digits"), read_traces(ROWS), digits.spec)
-    params, random = build_params("digits", digits.spec, POWER), np.random.default_rng(1)
+    params, random = build_params("digits", digits.spec, POWER, 20), np.random.default_rng(1)
     runs = [simulate(params, SCENARIOS[0], POWER, get_lottery, random) for _ in range(40)]
     assert np.mean(runs) == pytest.approx(params.target_interval, rel=0.2)
 
 
 def test_a_chain_without_miners_thaws(digits: Dataset) -> None:
     get_lottery = build_lotteries(load_task_file("digits"), read_traces(ROWS), digits.spec)
-    params, random = build_params("digits", digits.spec, POWER), np.random.default_rng(2)
+    params, random = build_params("digits", digits.spec, POWER, 20), np.random.default_rng(2)
     weak = Scenario("one in a thousand stays", (1.0,), (0.001,))
     first = [simulate(params, weak, POWER, get_lottery, random)[0] for _ in range(20)]
     # Uneased, the first block alone would take a thousand intervals.
