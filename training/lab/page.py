@@ -23,7 +23,6 @@ def _render(name: str, file: TaskFile, stretches: Sequence[Stretch]) -> Iterator
     network, measured = file.network, file.measured
     works = [rung.work for rung in file.rungs]
     least = count_least(len(stretches[-1].traces))
-    counted = [rung.work for rung, m in zip(file.rungs, file.measurements, strict=True) if not m.is_fitted]
     yield f"""# The {name} ladder
 
 What a block of the task `{name}` costs, measured with the reference miner. This page is written by the command
@@ -60,7 +59,7 @@ is kept. **Fitted** rungs were won by fewer than {MIN_SUCCESSES} courses, those 
 times the share of the winners that giving up leaves where {least} to {2 * least} are left; their work is an extrapolation. CV is the coefficient of variation of the cost to solution: 1 is a lottery without
 memory, below 0.3 a race. An attempt is one header looked at; many are given up there, at a small part of a course's cost, and do
 not succeed. Trained several in one pass, a network that wins leaves the others of its pass unused, which is not in the work. Rungs with a small CV are races, there for slow machines; the ladder goes from {works[0]:,} to {works[-1]:,} M,
-counted up to {counted[-1]:,} M.
+counted up to {file.most_counted_work:,} M.
 
 {_HEADINGS}
 |{"---|" * (_HEADINGS.count("|") - 1)}"""

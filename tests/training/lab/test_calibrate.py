@@ -19,7 +19,7 @@ from training.attempt import TrainingData
 from training.dataset_file import read_dataset_file
 from training.lab import main, parse
 from training.lab.calibrate import collect
-from training.lab.check import check_ladder, choose_rung
+from training.lab.check import CheckResult, check_ladder, choose_rung
 from training.lab.ladder import Sizes, build_ladder
 from training.lab.lines import write_lines
 from training.lab.traces import Trace, digest_recipe, read_traces
@@ -44,6 +44,16 @@ def test_stored_ladder_holds_here(digits: Dataset, digits_data: TrainingData) ->
     task = load_task("digits", digits.spec)
     result = check_ladder(load_task_file("digits"), task, digits_data, attempts=60)
     assert result.holds, result
+
+
+def test_a_rung_whose_attempts_cost_twice_as_much_does_not_hold() -> None:
+    file = load_task_file("digits")
+    stored = file.measurements[0]
+    successes, cost = round(100 * stored.probability), stored.multiply_accumulates
+    result = CheckResult(file.rungs[0], stored, 100, successes, cost, cost / 2, 1.0)
+    assert result.holds
+    assert not replace(result, multiply_accumulates=2 * cost).holds
+    assert not replace(result, successes=90).holds
 
 
 def test_check_tells_what_it_found(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
