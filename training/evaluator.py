@@ -142,8 +142,11 @@ def compute_features(
         compute_logits_in_int8: partial(PreparedNetwork, INT8),
         compute_logits_by_convolution: ConvolvedNetwork,
         compute_logits_in_float32: partial(PreparedNetwork, FLOAT32),
+        compute_logits_in_float64: partial(PreparedNetwork, FLOAT64),
+        # Where none is exact, whoever counts does it normatively; features may be wrong, and cost an attempt.
+        None: partial(PreparedNetwork, FLOAT64),
     }
-    prepared = ways.get(choose_compute_logits(device), partial(PreparedNetwork, FLOAT64))(network, device)
+    prepared = ways[choose_compute_logits(device)](network, device)
     parts = []
     for part in torch.split(pixels, count_at_once(network.spec, device)):
         parts.append(prepared.compute_features(part))
