@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 
@@ -24,11 +23,11 @@ from training.evaluator import choose_compute_logits, compute_logits_normatively
 from training.headers import NONCES, pick_freest
 from training.lockstep import Lockstep, count_networks
 from training.optimise import Ranks
+from training.outcome import Outcome, Progress
 from training.recipe import Recipe
 
-__all__ = ["AttemptResult", "Candidate", "MiningAttempt", "Outcome", "Progress", "TrainingData"]
+__all__ = ["AttemptResult", "Candidate", "MiningAttempt", "TrainingData"]
 
-Outcome = Literal["found", "missed", "gave-up", "cancelled"]
 _REPORT_STEPS = 16
 _LOOKS = 64
 """At headers for each candidate, before there may be a fresh template."""
@@ -44,22 +43,6 @@ class Candidate:
     seed: int
     """Of the course."""
     course: Course
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an attempt is."""
-
-    samples: int
-    """Trained so far, with each network that is left."""
-    total_samples: int
-    """Of a full attempt."""
-    train_correct: int
-    """Right train records, the most of all networks; while training by their last batches."""
-    eval_correct: int
-    """The most right eval records of an exact count, 0 before the first."""
-    seconds: float
-    """Since the attempt began."""
 
 
 @dataclass(frozen=True, slots=True)

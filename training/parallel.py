@@ -24,10 +24,11 @@ from torch import Tensor
 from consensus.block import Header, decode_header, encode_header, encode_witness
 from consensus.network import NetworkSpec
 from consensus.task import Rung, Task
-from training.attempt import AttemptResult, MiningAttempt, Progress
+from training.attempt import AttemptResult, MiningAttempt
 from training.data import TrainingData
 from training.dataset_file import read_dataset_file
 from training.headers import NONCES
+from training.outcome import Progress
 from training.rate import HEADERS_APART, build_practice_header
 from training.recipe import Recipe
 from training.stack import TwinStack

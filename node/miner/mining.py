@@ -16,8 +16,9 @@ from consensus.address import encode_address
 from consensus.block import Block, Header, encode_block
 from node.miner.client import BadTemplate, NodeLost, NodePool, Refused
 from node.miner.journal import EventName, Journal
-from node.miner.trainer import Outcome, Trainer, TrainerLost, TrainProgress, TrainRequest, TrainResult
+from node.miner.trainer import Trainer, TrainerLost, TrainRequest, TrainResult
 from node.miner.work import Work
+from training.outcome import Outcome, Progress
 from training.recipe import ATTEMPTS_PER_INTERVAL
 
 RETRY_SECONDS = 2.0
@@ -114,7 +115,7 @@ class Miner:
                 return work
 
     async def _train(self, header: Header, work: Work, facts: dict[str, Any]) -> TrainResult:
-        def report(progress: TrainProgress) -> None:
+        def report(progress: Progress) -> None:
             self._journal.record("progress", **facts, **_describe_progress(progress))
 
         watch = asyncio.create_task(self._cancel_when_stale(work))
@@ -202,7 +203,7 @@ def describe_attempt(number: int, work: Work) -> dict[str, Any]:
     }
 
 
-def _describe_progress(progress: TrainProgress) -> dict[str, Any]:
+def _describe_progress(progress: Progress) -> dict[str, Any]:
     return {
         "samples": progress.samples,
         "total_samples": progress.total_samples,

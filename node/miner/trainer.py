@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Literal, ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from consensus.block import Header, Witness
 from consensus.encoding import Hash32
 from consensus.task import Rung, Task
+from training.outcome import Outcome, Progress
 
 CANCEL_GRACE_SECONDS = 3.0
 """A trainer that has not yielded this long after a cancel is replaced; it should within 0.2 s."""
@@ -32,8 +33,6 @@ _REPORT_INTERVAL_SECONDS = 0.25
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
-
-Outcome = Literal["found", "missed", "gave-up", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +63,6 @@ class TrainRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainProgress:
-    """How far an attempt is."""
-
-    samples: int
-    total_samples: int
-    train_correct: int
-    eval_correct: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class TrainResult:
     """How an attempt ended."""
 
@@ -95,11 +83,11 @@ class TrainResult:
     """Of that network's header: the request's, or one counted up from it."""
 
 
-RunAttempt = Callable[[TrainRequest, Callable[[], bool], Callable[[TrainProgress], None]], TrainResult]
+RunAttempt = Callable[[TrainRequest, Callable[[], bool], Callable[[Progress], None]], TrainResult]
 """(request, is_cancelled, report) → result; what a set-up trainer does for each request."""
 BuildAttempt = Callable[[TrainerSetup], RunAttempt]
 """Runs in the child, once; a function at the top of a module, for it travels by name."""
-Report = Callable[[TrainProgress], None]
+Report = Callable[[Progress], None]
 
 
 class TrainerLost(Exception):
@@ -236,7 +224,7 @@ class _Child:
             message = await self._receive()
             if isinstance(message, TrainResult):
                 return message
-            if isinstance(message, TrainProgress):
+            if isinstance(message, Progress):
                 report(message)
 
     async def _receive(self) -> object:
@@ -293,10 +281,10 @@ def _guard(use_pipe: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]
     return guarded
 
 
-def _build_report(send: Callable[[TrainProgress], None]) -> Report:
+def _build_report(send: Callable[[Progress], None]) -> Report:
     last = 0.0
 
-    def report(progress: TrainProgress) -> None:
+    def report(progress: Progress) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= _REPORT_INTERVAL_SECONDS:
@@ -311,7 +299,7 @@ def build_training_attempt(setup: TrainerSetup) -> RunAttempt:
     import torch
 
     from dataset_server.store import DatasetStore
-    from training.attempt import MiningAttempt, Progress, TrainingData
+    from training.attempt import MiningAttempt, TrainingData
     from training.rate import Pace
     from training.tasks import load_recipe
 
@@ -322,21 +310,10 @@ def build_training_attempt(setup: TrainerSetup) -> RunAttempt:
     attempt = MiningAttempt(setup.task, TrainingData.load(dataset, device), recipe, device)
 
     def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
-        def forward(progress: Progress) -> None:
-            report(
-                TrainProgress(
-                    progress.samples,
-                    progress.total_samples,
-                    progress.train_correct,
-                    progress.eval_correct,
-                    progress.seconds,
-                )
-            )
-
         started = time.perf_counter()
         most = pace.count(request.seconds)
         candidates, looked = attempt.choose(request.header, request.rung, request.seed, most, is_cancelled)
-        result = attempt.run(candidates, request.rung, is_cancelled, forward)
+        result = attempt.run(candidates, request.rung, is_cancelled, report)
         seconds = time.perf_counter() - started
         # Cut short it tells nothing, unless it was too long already.
         if result.outcome in ("missed", "gave-up") or seconds > request.seconds:

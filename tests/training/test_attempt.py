@@ -18,10 +18,11 @@ from consensus.task import Rung, Task
 from tests.training.samples import NETWORK, NEVER, build_recipe, build_task
 from training import attempt as attempt_module
 from training import evaluator as evaluator_module
-from training.attempt import AttemptResult, Candidate, MiningAttempt, Progress
+from training.attempt import AttemptResult, Candidate, MiningAttempt
 from training.data import TrainingData
 from training.evaluator import ExactWorkVerifier, compute_features
 from training.headers import pick_freest
+from training.outcome import Progress
 from training.rate import build_practice_header
 from training.recipe import Polish, Recipe
 from training.tasks import load_recipe

@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 
 from consensus.block import Witness
 from node.miner.trainer import (
-    Outcome,
     Report,
     RunAttempt,
     TrainerLost,
     TrainerSetup,
-    TrainProgress,
     TrainRequest,
     TrainResult,
 )
+from training.outcome import Outcome, Progress
 
 WITNESS = Witness(4, 3, b"solution")
 
@@ -52,7 +51,7 @@ class ScriptedTrainer:
     async def train(self, request: TrainRequest, report: Report) -> TrainResult:
         self.requests.append(request)
         step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
-        report(TrainProgress(50, 100, 2, 1, 0.25))
+        report(Progress(50, 100, 2, 1, 0.25))
         if step == "lose":
             raise TrainerLost("the trainer ended with code -9")
         if step == "hang":
@@ -75,7 +74,7 @@ def build_instant(_setup: TrainerSetup) -> RunAttempt:
 
     def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
         assert not is_cancelled()
-        report(TrainProgress(100, 100, 4, 3, 0.1))
+        report(Progress(100, 100, 4, 3, 0.1))
         return build_result("found", request)
 
     return run
@@ -86,7 +85,7 @@ def build_talkative(_setup: TrainerSetup) -> RunAttempt:
 
     def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
         for _ in range(1_000):
-            report(TrainProgress(100, 100, 4, 3, 0.1))
+            report(Progress(100, 100, 4, 3, 0.1))
         return build_result("found", request)
 
     return run
@@ -96,7 +95,7 @@ def build_patient(_setup: TrainerSetup) -> RunAttempt:
     """Works until it is cancelled."""
 
     def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
-        report(TrainProgress(1, 100, 0, 0, 0.0))
+        report(Progress(1, 100, 0, 0, 0.0))
         while not is_cancelled():
             time.sleep(0.01)
         return build_result("cancelled", request)
@@ -108,7 +107,7 @@ def build_deaf(_setup: TrainerSetup) -> RunAttempt:
     """Never yields on the first seed 0, finds otherwise."""
 
     def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
-        report(TrainProgress(1, 100, 0, 0, 0.0))
+        report(Progress(1, 100, 0, 0, 0.0))
         while request.seed == 0:
             time.sleep(0.01)
         return build_result("found", request)

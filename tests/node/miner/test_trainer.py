@@ -17,7 +17,6 @@ from node.miner.trainer import (
     ProcessTrainer,
     TrainerLost,
     TrainerSetup,
-    TrainProgress,
     TrainRequest,
 )
 from tests.node.miner.fake_node import build_tiny_spec
@@ -31,6 +30,7 @@ from tests.node.miner.fake_trainer import (
     build_talkative,
     build_without_data,
 )
+from training.outcome import Progress
 
 SPEC = build_tiny_spec()
 
@@ -53,12 +53,12 @@ async def running(build: BuildAttempt, cancel_grace_seconds: float = 3.0) -> Asy
         await trainer.stop()
 
 
-def ignore(_progress: TrainProgress) -> None:
+def ignore(_progress: Progress) -> None:
     pass
 
 
 async def test_finds_and_reports() -> None:
-    reports: list[TrainProgress] = []
+    reports: list[Progress] = []
     async with running(build_instant) as trainer:
         result = await trainer.train(build_request(), reports.append)
         first = trainer.pid
@@ -69,7 +69,7 @@ async def test_finds_and_reports() -> None:
 
 
 async def test_reports_are_few() -> None:
-    reports: list[TrainProgress] = []
+    reports: list[Progress] = []
     async with running(build_talkative) as trainer:
         await trainer.train(build_request(), reports.append)
     assert 0 < len(reports) < 100
