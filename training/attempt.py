@@ -66,7 +66,7 @@ class AttemptResult:
 
 
 class _Cancelled(Exception):
-    """Ends a course between two steps."""
+    """Ends a course between two steps, or two parts of an evaluation."""
 
 
 class MiningAttempt:
@@ -153,13 +153,13 @@ class MiningAttempt:
         return _Run(self, candidates, rung, is_cancelled, report).execute()
 
     def count(self, network: IntegerNetwork, records: Records, poll: Callable[[], None]) -> int:
-        """Exact number of records classified right; `poll` is called between parts of them, and may raise."""
+        """Exact number of records classified right; `poll` is called before each part, and may raise."""
         size, right = count_at_once(network.spec, records.pixels.device), 0
         for pixels, labels in zip(
             torch.split(records.pixels, size), torch.split(records.labels, size), strict=True
         ):
-            right += count_right(self._compute_logits(network, pixels), labels)
             poll()
+            right += count_right(self._compute_logits(network, pixels), labels)
         return right
 
     @property

@@ -134,7 +134,7 @@ def compute_features(
 ) -> Tensor:
     """float32[n, flat] integer activations behind the last convolution of uint8[n, c, h, w] pixels.
 
-    `poll` is called behind every part of the records, and ends the evaluation by raising.
+    `poll` is called before every part of the records, and ends the evaluation by raising.
     """
     device = pixels.device
     ways: dict[ComputeLogits | None, Callable[[IntegerNetwork, torch.device], PreparedNetwork]] = {
@@ -149,8 +149,8 @@ def compute_features(
     prepared = ways[choose_compute_logits(device)](network, device)
     parts = []
     for part in torch.split(pixels, count_at_once(network.spec, device)):
-        parts.append(prepared.compute_features(part))
         poll()
+        parts.append(prepared.compute_features(part))
     return torch.cat(parts)
 
 

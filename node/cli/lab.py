@@ -21,6 +21,8 @@ _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opti
 def run(context: typer.Context) -> None:
     """The command of the lab by which this one was called; without --data on the embedded digits."""
     words = [str(context.info_name), *context.args]
+    if {"--data", "-h", "--help"} & {word.partition("=")[0] for word in words}:
+        raise typer.Exit(main(words, _PROGRAM, Path("digits.dataset")))
     with tempfile.TemporaryDirectory(prefix="freezenet-lab-") as directory:
         raise typer.Exit(main(words, _PROGRAM, write_digits(Path(directory))))
 

@@ -54,6 +54,15 @@ class Refused(Exception):
         return self.code in _VERDICTS
 
 
+class NotJudged(NodeLost):
+    """A node does not judge what was sent, with a code that tells why; another or a later one may."""
+
+    def __init__(self, url: str, refusal: Refused) -> None:
+        super().__init__(url, str(refusal))
+        self.code = refusal.code
+        self.detail = refusal.detail
+
+
 class BadTemplate(NodeLost):
     """A node offers nothing that could be mined on the pinned chain."""
 
@@ -133,7 +142,7 @@ class NodeClient:
     def _read_answer(self, response: httpx.Response) -> dict[str, Any]:
         try:
             body = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
         if response.is_success and isinstance(body, dict):
             return body
@@ -204,7 +213,12 @@ class NodePool:
 
         async def submit(client: NodeClient) -> str:
             await self._require_same_chain(client)
-            return await client.submit(raw, is_dry_run)
+            try:
+                return await client.submit(raw, is_dry_run)
+            except Refused as error:
+                if error.is_verdict:
+                    raise
+                raise NotJudged(client.url, error) from error
 
         return await self._ask(submit)
 

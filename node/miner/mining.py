@@ -14,7 +14,7 @@ from typing import Any
 
 from consensus.address import encode_address
 from consensus.block import Block, Header, encode_block
-from node.miner.client import BadTemplate, NodeLost, NodePool, Refused
+from node.miner.client import BadTemplate, NodeLost, NodePool, NotJudged, Refused
 from node.miner.journal import EventName, Journal
 from node.miner.trainer import Trainer, TrainerLost, TrainRequest, TrainResult
 from node.miner.work import Work
@@ -164,7 +164,9 @@ class Miner:
             try:
                 status = await self._nodes.submit(raw, self._order.is_dry_run)
             except Refused as error:
-                code, reason, is_final = error.code, error.detail, error.is_verdict
+                code, reason, is_final = error.code, error.detail, True
+            except NotJudged as error:
+                code, reason, is_final = error.code, error.detail, False
             except NodeLost as error:
                 self._note_lost(error)
                 code, reason, is_final = "node-lost", str(error), False

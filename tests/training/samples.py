@@ -9,7 +9,8 @@ from consensus.dataset import DatasetSpec
 from consensus.network import NetworkSpec
 from consensus.task import Rung, Task
 from consensus.watermark import Watermark, derive_watermark
-from training.lab.traces import Trace, digest_recipe
+from dataset_server.importers import import_digits
+from training.lab.traces import Trace, digest_recipe, name_dataset
 from training.recipe import Plan, Recipe
 from training.tasks import load_recipe
 from training.tasks.default import DEFAULT_RECIPE
@@ -44,6 +45,7 @@ def widen(twin: Twin) -> Twin:
     return twin
 
 
+DIGITS = name_dataset(import_digits().spec)
 DIGITS_RECIPE = digest_recipe(load_recipe("digits"))
 
 
@@ -57,4 +59,5 @@ def make_trace(frozen: int, seed: int, mean: float, deviation: float) -> Trace:
     right = [round(value * 0.36 + source.gauss(0, 5)) for value in shown]
     spent = [6_879_000_000 * (index + 1) // 14 for index in range(14)]
     counts = tuple(shown), tuple(shown), tuple(right), tuple(spent)
-    return Trace(frozen, 20_752, seed, DIGITS_RECIPE, *counts, 1.0, "a machine", "2", "2026-01-01")
+    kind = frozen, 20_752, seed, DIGITS_RECIPE, DIGITS
+    return Trace(*kind, *counts, 1.0, "a machine", "2", "2026-01-01")

@@ -228,7 +228,7 @@ def test_an_attempt_is_cancelled_within_a_recount(digits: Dataset, digits_data: 
         return attempt.run([attempt.build(HEADER, EASY, 7)], EASY, is_cancelled, lambda progress: None)
 
     found = run(inf)
-    # It was last asked behind the eval split.
+    # It was last asked before the eval split.
     cancelled = run(asked)
     assert (found.outcome, cancelled.outcome) == ("found", "cancelled")
     assert cancelled.train_correct == found.train_correct

@@ -35,6 +35,7 @@ from training.lab.traces import (
     check_traces,
     extend_traces,
     group_orders,
+    name_dataset,
     read_traces,
 )
 from training.recipe import Plan, Recipe
@@ -82,7 +83,7 @@ def calibrate(options: argparse.Namespace, dataset: Dataset) -> int:
     """Measures what the rows lack, and writes the task file. Raises ValueError for another task's courses."""
     file = load_task_file(options.task)
     known = read_traces(options.rows)
-    check_traces(known, file.network, dataset.spec.n_train, file.recipe)
+    check_traces(known, file.network, dataset.spec, file.recipe)
     courses = [
         (_build_plan(order, file.recipe), order.frozen, seed)
         for order in options.stretch
@@ -150,9 +151,11 @@ def _start_worker(options: argparse.Namespace, network: NetworkSpec, recipe: Rec
     torch.set_num_threads(options.threads)
     compute_logits = choose_compute_logits(options.device)
     assert compute_logits is not None
-    data = TrainingData.load(read_dataset_file(options.data), options.device)
+    dataset = read_dataset_file(options.data)
+    data = TrainingData.load(dataset, options.device)
     origin = describe_origin(options.device, options.threads, "lab calibrate")
-    _tracer = Tracer(network, data, recipe, compute_logits, origin, not options.skip_estimates)
+    name = name_dataset(dataset.spec)
+    _tracer = Tracer(network, data, recipe, compute_logits, origin, name, not options.skip_estimates)
 
 
 def _trace(orders: Sequence[CourseOrder]) -> list[Trace]:

@@ -19,7 +19,7 @@ from consensus.block import Header
 from consensus.dataset import DatasetSpec
 from consensus.difficulty import compute_difficulty, compute_earliest_timestamp, compute_eased_difficulty
 from consensus.encoding import ZERO_HASH
-from consensus.params import ChainParams
+from consensus.params import ChainParams, check_params
 from training.lab.fairness import FAIRNESS_TABLE, render_fairness
 from training.lab.inputs import parse_count, read_task_dataset
 from training.lab.lottery import GetLottery, Random, build_lotteries
@@ -166,12 +166,12 @@ class Result:
 def build_params(name: str, dataset: DatasetSpec, power: float, interval: int) -> ChainParams:
     """A chain whose genesis has the difficulty of that power, in million multiply-accumulates a second.
 
-    `interval` is the target in seconds.
+    `interval` is the target in seconds. Raises RuleViolation for one that no chain may have.
     """
     task = load_task(name, dataset)
     works = [rung.work for rung in task.rungs]
     difficulty = min(max(round(power * interval), works[0]), works[-1])
-    return ChainParams(
+    params = ChainParams(
         name="intervals",
         target_interval=interval,
         halving_interval=100_000,
@@ -183,6 +183,8 @@ def build_params(name: str, dataset: DatasetSpec, power: float, interval: int) -
         balances=(),
         task=task,
     )
+    check_params(params)
+    return params
 
 
 def simulate(
@@ -221,9 +223,10 @@ of every line, each {_WARM_BLOCKS} blocks old when the change comes. Written by
 
     freezenet lab intervals {words} --runs {options.runs}
 
-Its seeds are fixed: it draws the same on every machine. Every miner draws its attempts from the measured
-courses of the `{options.task}` ladder: their cost at the rung that the chain asks for, with the ladder's
-chance, above its counted rungs a fitted one.
+(beside it `--data FILE --out FILE --page FILE`: the dataset, a CSV and this page). Its seeds are fixed: it
+draws the same on every machine. Every miner draws its attempts from the measured courses of the
+`{options.task}` ladder: their cost at the rung that the chain asks for, with the ladder's chance, above its
+counted rungs a fitted one.
 Difficulty, easing and the rule of timestamps are the consensus code.
 Network delays are left out. Power is that of all miners together where all are there, in million
 multiply-accumulates a second.

@@ -229,7 +229,7 @@ def _climb(rungs: Iterable[MeasuredRung], below: Rung | None, foot: int) -> Iter
         rung = step.rung
         if below and rung.frozen == below.frozen and rung.min_train_correct <= below.min_train_correct:
             continue
-        if rung.work >= max(foot, math.ceil(below.work * _STEP) if below else 0):
+        if rung.work >= max(MIN_WORK, foot, math.ceil(below.work * _STEP) if below else 0):
             yield step
             below = rung
 

@@ -23,11 +23,6 @@ def read_lines(path: Path, kind: type[Row]) -> list[Row]:
     return [_decode(path, line, kind) for line in lines if line.endswith("\n")]
 
 
-def write_lines(path: Path, rows: Iterable[Row]) -> None:
-    """Replaces the file by these rows."""
-    path.write_text("".join(_encode(row) for row in rows), "utf-8")
-
-
 def append_lines(path: Path, rows: Iterable[Row], kind: type[Row]) -> Iterator[Row]:
     """Adds a line for each row as it comes, and passes it on; first removes a line cut by a kill.
 

@@ -16,6 +16,7 @@ from itertools import groupby
 from pathlib import Path
 
 from consensus.block import encode_header
+from consensus.dataset import DatasetSpec
 from consensus.network import NetworkSpec
 from consensus.watermark import derive_watermark
 from training.course import Checkpoint, Course
@@ -46,6 +47,8 @@ class Trace:
     """Of the practice headers (training.rate) and of the course."""
     recipe: str
     """digest_recipe of what it followed."""
+    dataset: str
+    """The first 8 hex digits of the id of what it was trained on."""
     shown: tuple[int, ...]
     """What the checkpoint showed to the miner: an estimate while training, then a count."""
     train_correct: tuple[int, ...]
@@ -97,6 +100,8 @@ class Tracer:
     compute_logits: ComputeLogits
     """A back-end that proved itself on the data's device."""
     origin: Origin
+    dataset: str
+    """As a trace names it."""
     counts_estimates: bool = True
     """Whether checkpoints that show an estimate are counted too: a pass over all records for each."""
 
@@ -139,7 +144,8 @@ class Tracer:
         digest, origin = digest_recipe(self.recipe), self.origin
         shown, train, right, spent = (tuple(c) for c in (notes.shown, notes.train, notes.eval, notes.spent))
         where = origin.describe_machine(), origin.torch, origin.date
-        return Trace(frozen, plan.samples, seed, digest, shown, train, right, spent, seconds, *where)
+        kind = frozen, plan.samples, seed, digest, self.dataset
+        return Trace(*kind, shown, train, right, spent, seconds, *where)
 
 
 def group_orders(orders: Iterable[CourseOrder], size: int) -> Iterator[tuple[CourseOrder, ...]]:
@@ -166,12 +172,21 @@ def digest_values(values: object) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def check_traces(traces: Iterable[Trace], network: NetworkSpec, n_train: int, recipe: Recipe) -> None:
-    """Raises ValueError for courses of another network, dataset (by what a look cost) or recipe."""
-    look, digest = compute_cost(network, n_train), digest_recipe(recipe)
+def name_dataset(spec: DatasetSpec) -> str:
+    """As a trace names it."""
+    return spec.dataset_id.hex()[:8]
+
+
+def check_traces(traces: Iterable[Trace], network: NetworkSpec, dataset: DatasetSpec, recipe: Recipe) -> None:
+    """Raises ValueError for courses of another network (by what a look cost), dataset or recipe."""
+    look, digest, name = compute_cost(network, dataset.n_train), digest_recipe(recipe), name_dataset(dataset)
     for trace in traces:
+        if trace.dataset != name:
+            raise ValueError(
+                f"the course of seed {trace.seed} is of another dataset: {trace.dataset}, not {name}"
+            )
         if trace.multiply_accumulates[0] != look:
-            raise ValueError(f"the course of seed {trace.seed} is of another network or dataset")
+            raise ValueError(f"the course of seed {trace.seed} is of another network")
         if trace.recipe != digest:
             raise ValueError(
                 f"the course of seed {trace.seed} is of another recipe: {trace.recipe}, not {digest}"

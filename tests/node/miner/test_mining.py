@@ -259,6 +259,14 @@ async def test_gives_a_block_up_that_nobody_judges(tmp_path: Path, status: int, 
     assert world.clock.now == SUBMIT_PATIENCE_SECONDS + node.spec.params.target_interval // 4
 
 
+@pytest.mark.parametrize("code", ["unknown-parent", "from-the-future", "put-off"])
+async def test_a_block_that_one_node_does_not_judge_is_shown_to_the_next(tmp_path: Path, code: str) -> None:
+    behind, node = FakeNode(problems=[(425, code)] * 100), FakeNode()
+    world = await mine(tmp_path, ["found"], 1, n1=behind, n2=node)
+    assert world.get_names()[-2:] == ["accepted", "stopped"]
+    assert (len(node.blocks), world.clock.pauses) == (1, [])
+
+
 @pytest.mark.parametrize(("retry_after", "pause"), [("7", 7.0), ("86400", 60.0), ("soon", RETRY_SECONDS)])
 async def test_leaves_a_node_alone_as_long_as_it_asks(tmp_path: Path, retry_after: str, pause: float) -> None:
     busy = [(503, "too-busy")]

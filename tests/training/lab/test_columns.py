@@ -19,7 +19,7 @@ def _draw(source: random.Random, checkpoints: int) -> Trace:
     train = tuple(source.randrange(90, 111) if counted else NOT_COUNTED for counted in is_counted)
     right = tuple(source.randrange(20, 31) if counted else NOT_COUNTED for counted in is_counted)
     spent = sorted(source.randrange(10**9) for _ in range(checkpoints))
-    return Trace(9_500, 640, 0, "", shown, train, right, tuple(spent), 0.0, "", "", "")
+    return Trace(9_500, 640, 0, "", "", shown, train, right, tuple(spent), 0.0, "", "", "")
 
 
 def _replay(trace: Trace, goal: Goal, allowances: Sequence[float], recount_cost: int) -> tuple[bool, int]:

@@ -44,7 +44,7 @@ def trace_singly(tracer: Tracer, orders: Sequence[CourseOrder]) -> Iterator[Trac
 @pytest.fixture(scope="module")
 def tracer(digits_data: TrainingData) -> Tracer:
     origin = describe_origin("cpu", 1, "test")
-    return Tracer(NETWORK, digits_data, build_recipe(SAMPLES), compute_logits_in_float32, origin)
+    return Tracer(NETWORK, digits_data, build_recipe(SAMPLES), compute_logits_in_float32, origin, "")
 
 
 @pytest.fixture(scope="module")

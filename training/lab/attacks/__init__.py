@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from consensus.dataset import Dataset
 from training.data import TrainingData
 from training.evaluator import choose_compute_logits
 from training.lab.attacks.catalogue import BY_NAME, TRAINED
@@ -72,12 +73,13 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError("attacks are measured on the CPU, in its own seconds")
     if options.calibration and not options.calibration.exists():
         raise ValueError(f"there is no file {options.calibration}")
-    grounds = build_grounds(options)
+    dataset = read_task_dataset(options.task, options.data)
+    grounds = build_grounds(options, dataset)
     path = options.out / ("quick.jsonl" if options.quick else "rows.jsonl")
     is_tasks = not (options.filters or options.hidden or options.records)
     rows = options.calibration or Path(f"docs/lab/{options.task}-rows.jsonl")
     known = read_traces(rows) if is_tasks else []
-    check_traces(known, grounds[0].network, len(grounds[0].data.train), grounds[0].recipe)
+    check_traces(known, grounds[0].network, dataset.spec, grounds[0].recipe)
     record_missing(path, list(_order(options, grounds)), grounds, options)
     recordings = read_recordings(path)
     lines = [line for ground in grounds for line in build_lines(ground, recordings, known)]
@@ -85,10 +87,9 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def build_grounds(options: argparse.Namespace) -> list[Ground]:
+def build_grounds(options: argparse.Namespace, dataset: Dataset) -> list[Ground]:
     """One for each plan of the task's ladder that is asked for. Raises ValueError for a share it lacks."""
     file = load_task_file(options.task)
-    dataset = read_task_dataset(options.task, options.data)
     data = TrainingData.load(dataset, options.device).take(options.records)
     network = replace(
         file.network,
@@ -139,7 +140,7 @@ def _start_worker(options: argparse.Namespace) -> None:
     compute_logits = choose_compute_logits(options.device)
     assert compute_logits is not None
     origin = describe_origin(options.device, options.threads, "lab attacks")
-    _grounds = build_grounds(options)
+    _grounds = build_grounds(options, read_task_dataset(options.task, options.data))
     _recorder = Recorder(_grounds[0].data, compute_logits, origin.machine, origin.torch, origin.date)
 
 

@@ -70,6 +70,7 @@ class Recording:
             self.samples,
             self.seed,
             self.recipe,
+            "",
             self.shown,
             self.train_correct,
             self.eval_correct,
