@@ -171,8 +171,12 @@ def complete_groups(plan: DevnetPlan, groups: Sequence[Sequence[str]]) -> tuple[
 
 
 def require_plan(files: DevnetFiles) -> DevnetPlan:
-    """The plan. Raises DevnetError where there is no devnet."""
+    """The plan. Raises DevnetError where there is no devnet, or none yet."""
     plan = read_plan(files)
+    if plan is None and files.lock.exists():
+        raise DevnetError(
+            f"the devnet in {files.root} is not prepared yet; its first start measures the machine"
+        )
     if plan is None:
         raise DevnetError(f"there is no devnet in {files.root}; --dir names another directory")
     return plan

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from node.cli import main
+from node.devnet.control import hold_lock
 from node.devnet.files import DevnetFiles
 from node.devnet.plan import write_plan
 from tests.node.devnet.test_plan import PLAN
@@ -28,6 +29,14 @@ def test_orders_need_a_devnet(words: list[str], tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().err == (
         f"freezenet: there is no devnet in {tmp_path}; --dir names another directory\n"
     )
+
+
+def test_a_devnet_that_is_being_prepared_is_not_absent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with hold_lock(DevnetFiles(tmp_path)):
+        assert main(["devnet", "ps", "--dir", str(tmp_path)]) == 1
+    assert "is not prepared yet" in capsys.readouterr().err
 
 
 def test_ps_prints_json_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
