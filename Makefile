@@ -63,6 +63,7 @@ clean: ## remove caches, build outputs and local networks; .venv stays
 	@rm -rf .coverage .coverage.* htmlcov build dist *.egg-info .devnet .devnet-*
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
+# What an installation tells goes to stderr: `make devnet ARGS=--json` prints JSON alone.
 # The stamp goes first and comes back last: an interrupted installation has none, and the next one starts afresh.
 $(LOCKED): requirements-dev.lock
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install Python 3.11 or newer" >&2; exit 1; }
@@ -71,13 +72,13 @@ $(LOCKED): requirements-dev.lock
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) has no venv module: install the package python3-venv" >&2; exit 1; }
 	@if [ ! -e $@ ] || ! $(BIN)/python -c '' 2>/dev/null; then \
-		echo "Creating .venv"; $(PYTHON) -m venv --clear .venv; fi
+		echo "Creating .venv" >&2; $(PYTHON) -m venv --clear .venv; fi
 	@rm -f $@
-	@echo "Installing $$(grep -c '==' $<) locked packages, several gigabytes with PyTorch; this takes minutes"
+	@echo "Installing $$(grep -c '==' $<) locked packages, several gigabytes with PyTorch; this takes minutes" >&2
 	@$(BIN)/pip install --no-deps --only-binary :all: --require-hashes --progress-bar off -r $< 2>&1 \
 		| tee .venv/install.log | sed -un -E \
 			-e 's/^ *(Downloading|Using cached) ([^-]+-[^-]+).* (\([0-9]{3,}\.[0-9] MB\)).*/  \2 \3/p' \
-			-e 's/^Installing collected packages.*/Unpacking and installing/p' \
+			-e 's/^Installing collected packages.*/Unpacking and installing/p' >&2 \
 		|| { tail -n 5 .venv/install.log; echo "Installation failed; the whole log is .venv/install.log"; exit 1; } >&2
 	@touch $@
 
