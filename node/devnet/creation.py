@@ -33,7 +33,7 @@ from node.devnet.processes import build_environment, guarding
 from training.tasks import TASK_NAMES, load_task, load_task_file
 
 TARGET_INTERVAL_SECONDS = {"digits": 20}
-SLOW_TARGET_INTERVAL_SECONDS = 120
+SLOW_TARGET_INTERVAL_SECONDS = 300
 """Of tasks with tens of thousands of records."""
 HALVING_INTERVAL = 100_000
 INITIAL_REWARD = 50

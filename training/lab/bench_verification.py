@@ -41,7 +41,11 @@ _ORDERS = 5
 _VERIFICATIONS = 9
 _RATE_SECONDS = 6.0
 _INTERVAL_SECONDS = 20
-"""Between the devnet's blocks."""
+"""Between a devnet's blocks on digits."""
+_LONG_INTERVAL_SECONDS = 300
+"""The same on the tasks with more records."""
+_CIFAR10_RECORDS = 60_000
+_CIFAR10_VERIFICATIONS = 3
 _MEBIBYTE = 2**20
 _ALONE = (
     "import sys; from training.lab.bench_verification import evaluate_alone; evaluate_alone(*sys.argv[1:])"
@@ -72,6 +76,7 @@ def measure_verification(options: argparse.Namespace) -> Iterator[Row]:
     yield _measure_watermark()
     yield from _measure_refusals(_choose(options.device), options)
     yield from _measure_prices(read_dataset_file(options.data), options.device)
+    yield from _measure_long_interval(options.device)
 
 
 def _choose(device: str) -> ComputeLogits:
@@ -206,6 +211,24 @@ def _measure_prices(dataset: Dataset, device: str) -> Iterator[Row]:
         yield Row(f"mine / verify, digits' {name}", "x", ratios, Goal(">=", 100))
         yield Row(f"mine, digits' {name}", "s", (mining,))
         yield Row(f"verify, digits' {name}", "s", verifications)
+
+
+def _measure_long_interval(device: str) -> Iterator[Row]:
+    """How often the records of CIFAR-10 are verified in the time in which a block of its chain is mined.
+
+    That is an interval where the chain is at home in its ladder, of a devnet's two miners with a core each,
+    or of one GPU.
+    """
+    claim = build_claim(
+        load_task_file("cifar10").network, _CIFAR10_RECORDS, _CIFAR10_RECORDS, _choose(device), device
+    )
+    verifier = ExactWorkVerifier(claim.dataset, device)
+    check = partial(verifier.check, claim.task, claim.rung, claim.header, claim.witness)
+    verifications = tuple(measure_seconds(check) for _ in range(_CIFAR10_VERIFICATIONS))
+    mining = _LONG_INTERVAL_SECONDS * (2 if device == "cpu" else 1)
+    ratios = tuple(mining / seconds for seconds in verifications)
+    yield Row("mine / verify, CIFAR-10's task at 300 s a block", "x", ratios, Goal(">=", 100))
+    yield Row("verify, CIFAR-10's task", "s", verifications)
 
 
 def _verify(task: Task, rung: Rung, data: TrainingData, verifier: ExactWorkVerifier) -> tuple[float, ...]:

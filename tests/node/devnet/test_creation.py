@@ -145,7 +145,7 @@ def test_creates_a_devnet_from_files(tmp_path: Path) -> None:
     files, _, spec = create(tmp_path, order)
     assert spec.task.dataset_id == spec.dataset.dataset_id
     assert (spec.dataset.n_train, spec.dataset.n_eval) == (60_000, 10_000)
-    assert spec.params.target_interval == 120
+    assert spec.params.target_interval == 300
     assert spec.params.initial_difficulty == spec.task.rungs[0].work
     assert DatasetStore(files.dataset_store).has(spec.dataset.dataset_id)
 

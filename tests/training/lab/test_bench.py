@@ -117,6 +117,7 @@ def test_verification_rows_on_a_small_network(tmp_path: Path, monkeypatch: pytes
     small = NetworkSpec(c=1, h=8, w=8, classes=10, blocks=2, filters=8, hidden=64)
     monkeypatch.setattr(bench_verification, "PAPER", small)
     monkeypatch.setattr(bench_verification, "_RATE_SECONDS", 0.05)
+    monkeypatch.setattr(bench_verification, "_CIFAR10_RECORDS", 600)
     # A small network's records would all be looked at together.
     monkeypatch.setattr(evaluator, "_LOOK_WORK", 0)
     options = build_options(tmp_path, "--records", "2000")
@@ -125,3 +126,4 @@ def test_verification_rows_on_a_small_network(tmp_path: Path, monkeypatch: pytes
     assert rows["false claim of 97 %, by a network that guesses: evaluated"].value < 0.5
     assert 0.9 < rows["false claim of 97 %, one record too many: evaluated"].value <= 1
     assert rows["mine / verify, digits' last rung"].is_met
+    assert rows["mine / verify, CIFAR-10's task at 300 s a block"].is_met
