@@ -88,12 +88,12 @@ def bench_command(
         Path | None, typer.Option(help="Dataset in one file; the embedded digits where none is given.")
     ] = None,
     block_seconds: Annotated[
-        float | None,
-        typer.Option(
-            min=0.1, help="Train for the rung that this machine alone needs so long for; else the middle."
-        ),
-    ] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="How long to measure.")] = 10.0,
+        float,
+        typer.Option(min=0.1, help="Train for the rung that takes this machine alone so long on average."),
+    ] = 60.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="How long to measure, behind half as long to find the rung.")
+    ] = 10.0,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -118,10 +118,11 @@ def bench_command(
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(rate)))
     else:
+        told = "1 thread" if rate.threads == 1 else f"{rate.threads} threads"
         typer.echo(
             f"{rate.rate:,.0f} million multiply-accumulates a second"
-            f" ({rate.task} at difficulty {rate.difficulty:,}, {rate.device}, {rate.threads} threads,"
-            f" {rate.seconds:.1f} s); a block of that difficulty would take"
+            f" ({rate.task} at difficulty {rate.difficulty:,}, {rate.device},"
+            f" {told}, {rate.seconds:.1f} s); a block of that difficulty would take"
             f" {rate.difficulty / rate.rate:,.0f} s on average"
         )
 

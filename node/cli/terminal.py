@@ -77,7 +77,7 @@ def failing_in_one_line() -> Iterator[None]:
     try:
         yield
     except Unreachable as error:
-        raise NodeUnreachable(str(error)) from error
+        raise NodeUnreachable(f"{error}; --node or FREEZENET_NODE names another") from error
     except (ApiProblem, ConsensusError, DataDirectoryError, DatasetError, KeystoreError, StoreError) as error:
         raise CommandError(str(error)) from error
     except OSError as error:

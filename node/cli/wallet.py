@@ -49,8 +49,9 @@ def new_command(
     with failing_in_one_line():
         if path.exists():
             raise CommandError(f"{path} exists; a key is never overwritten")
+        password = _read_password(password_file, is_new=True)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        key = create_keystore(path, _read_password(password_file, is_new=True))
+        key = create_keystore(path, password)
     print_answer({"address": key.address, "file": str(path)}, as_json)
 
 

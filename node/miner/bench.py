@@ -36,9 +36,9 @@ def measure_training_rate(
     device_name: str,
     threads: int,
     seconds: float,
-    block_seconds: float | None = None,
+    block_seconds: float,
 ) -> Rate:
-    """The rate at the rung that such a machine needs `block_seconds` for, or at the middle rung.
+    """The rate at the rung that such a machine needs `block_seconds` for.
 
     The rate depends a little on the rung, so that a short measurement at the middle one finds it first.
     """
@@ -46,10 +46,8 @@ def measure_training_rate(
     device = choose_device(device_name)
     task = load_task(task_name, dataset.spec)
     data, recipe = TrainingData.load(dataset, device), load_recipe(task.network)
-    rung = task.rungs[len(task.rungs) // 2]
-    if block_seconds is not None:
-        first = measure_rate(task, data, recipe, rung, seconds / 3)
-        rung = task.get_rung(max(int(first * block_seconds), task.rungs[0].work))
+    first = measure_rate(task, data, recipe, task.rungs[len(task.rungs) // 2], seconds / 3)
+    rung = task.get_rung(max(int(first * block_seconds), task.rungs[0].work))
     return Rate(
         task_name, device, threads, rung.work, seconds, measure_rate(task, data, recipe, rung, seconds)
     )

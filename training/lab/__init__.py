@@ -47,6 +47,13 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM, data: P
     return code
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells every default that says something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return super()._get_help_string(action) if action.default else action.help
+
+
 def parse(
     arguments: Sequence[str] | None, program: str = PROGRAM, data: Path | None = None
 ) -> argparse.Namespace:
@@ -57,7 +64,7 @@ def parse(
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
         module = importlib.import_module(f"training.lab.{name}")
-        command = commands.add_parser(name, help=summary)
+        command = commands.add_parser(name, help=summary, description=summary, formatter_class=_Help)
         command.add_argument("--device", type=parse_device, default="cpu", help="cpu or cuda")
         command.add_argument("--threads", type=parse_count, default=1, help="of torch, in each process")
         command.add_argument(

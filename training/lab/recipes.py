@@ -204,13 +204,14 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def append_row(path: Path, row: Row) -> None:
-    """Adds a row to the file, which begins with the names of the columns."""
-    is_new = not path.exists()
-    with path.open("a", encoding="utf-8", newline="") as file:
+    """Adds a row to the file, whose first line names the columns. A kill leaves the file of before."""
+    rows = [*read_rows(path), row]
+    draft = path.with_name(f"{path.name}.draft")
+    with draft.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(asdict(row))
+        writer.writeheader()
+        writer.writerows(map(asdict, rows))
+    draft.replace(path)
 
 
 def render_table(rows: Sequence[Row]) -> str:

@@ -37,6 +37,7 @@ def test_rows_are_written_once_and_read_back(tmp_path: Path, capsys: pytest.Capt
     rows = read_rows(tmp_path / "rows.csv")
     assert [(row.name, row.seed) for row in rows] == [("base", 0), ("muon 0.02", 0), ("base", 1)]
     assert rows[-1] == fresh[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits.dataset", "rows.csv"]
     assert 0 < rows[0].eval_correct <= rows[0].n_eval == 500
 
 
