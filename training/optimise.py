@@ -15,6 +15,7 @@ from torch import Tensor
 from training.adam import Adam
 from training.data import TrainingData
 from training.graphs import RepeatedStep
+from training.precision import mix_precision
 from training.recipe import Recipe
 from training.stack import TwinStack
 from training.twin import Twin
@@ -138,8 +139,3 @@ def draw_batches(count: int, batch: int, generator: torch.Generator) -> Iterator
             stream = torch.cat([stream, torch.randperm(count, generator=generator)])
         yield stream[:batch]
         stream = stream[batch:]
-
-
-def mix_precision(device: torch.device) -> torch.autocast:
-    """bfloat16 where a GPU multiplies it faster; the exact recount does not depend on it."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")

@@ -17,6 +17,8 @@ from typing import Literal
 
 import torch
 
+from training.precision import has_bfloat16
+
 
 @dataclass(frozen=True, slots=True)
 class Goal:
@@ -88,14 +90,15 @@ def describe_origin(device: str, threads: int, command: str) -> Origin:
 
 
 def describe_processor() -> str:
-    """This machine's processor, its cores, architecture and widest instructions that torch uses."""
+    """This machine's processor, its cores, architecture and what torch uses of its instructions."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
         lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     name = names[0] if names else platform.processor()
-    return f"{name}, {os.cpu_count()} cores, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    words = [name, f"{os.cpu_count()} cores", platform.machine(), torch.backends.cpu.get_cpu_capability()]
+    return ", ".join([*words, *(["bfloat16"] if has_bfloat16() else [])])
 
 
 def append_rows(path: Path, rows: Iterable[RecordedRow]) -> None:

@@ -20,6 +20,7 @@ from training.course import Course
 from training.data import TrainingData
 from training.lab.traces import digest_recipe
 from training.optimise import build_optimiser, compute_gradients, draw_batches, take_step, train
+from training.precision import mix_precision
 from training.rate import pick_practice_header
 from training.recipe import Plan, Recipe
 from training.twin import Twin
@@ -166,8 +167,9 @@ def train_with(
     twin.train()
     for step in range(steps):
         indices = next(batches)
-        logits = compute_logits(indices)
-        compute_gradients(optimiser, compute_loss(logits, indices))
+        with mix_precision(labels.device):
+            logits = compute_logits(indices)
+        compute_gradients(optimiser, compute_loss(logits.float(), indices))
         take_step(twin, optimiser, recipe, (step + 0.5) / steps)
         yield (logits.detach().argmax(1) == labels[indices]).sum()
 

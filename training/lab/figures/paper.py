@@ -20,7 +20,8 @@ from training.graphs import RepeatedStep
 from training.lab.figures.beside import SideBySide
 from training.lab.figures.marks import Mark
 from training.lab.figures.networks import PaperNetworks
-from training.optimise import compute_gradients, mix_precision
+from training.optimise import compute_gradients
+from training.precision import mix_precision
 
 State = dict[str, npt.NDArray[np.float32]]
 """A trained network: array by name."""
