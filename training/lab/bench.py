@@ -107,7 +107,8 @@ def _describe_accelerator(committed: Sequence[RecordedRow]) -> str:
     last = origins[-1]
     return (
         f"GPU: {last.device}; {last.machine}; torch {last.torch}; {last.date}; {last.command}\n"
-        "There both steps, quantised and plain, multiply in bfloat16; digits' rungs are those of then."
+        "Both steps, quantised and plain, multiply in bfloat16 there, and here where the machine has it;"
+        " the GPU's rungs of digits are those of then."
     )
 
 
