@@ -1,4 +1,4 @@
-"""Where training multiplies in bfloat16. What it learns is counted on integers, whatever is chosen here."""
+"""Where training multiplies in bfloat16. A chain counts on integers, whatever is chosen here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ def mix_precision(device: torch.device) -> torch.autocast:
 
 @cache
 def has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 (AVX-512's BF16, or AMX), as Linux tells it."""
+    """Whether this x86 processor multiplies bfloat16 (AVX-512's BF16, or AMX), as Linux tells it.
+
+    Where oneDNN is held to older instructions (`ONEDNN_MAX_CPU_ISA`) it still does, slowly.
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:

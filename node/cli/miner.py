@@ -92,7 +92,7 @@ def bench_command(
         typer.Option(min=0.1, help="Train for the rung that takes this machine alone so long on average."),
     ] = 60.0,
     seconds: Annotated[
-        float, typer.Option(min=0.1, help="How long to measure, behind half as long to find the rung.")
+        float, typer.Option(min=0.1, help="How long to measure, after about half as long to find the rung.")
     ] = 10.0,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,

@@ -48,10 +48,11 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM, data: P
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Tells every default that says something."""
+    """Tells every default that says something. That of --data, digits, is no file yet."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return super()._get_help_string(action) if action.default else action.help
+        says_something = action.default and action.dest != "data"
+        return super()._get_help_string(action) if says_something else action.help
 
 
 def parse(

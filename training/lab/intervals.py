@@ -109,8 +109,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--interval", type=parse_count, default=20, help="seconds aimed at between blocks")
     parser.add_argument("--runs", type=parse_count, default=200, help="of each scenario and power")
-    parser.add_argument("--out", type=Path, default=Path("intervals.csv"))
-    parser.add_argument("--page", type=Path, default=Path("intervals.md"))
+    parser.add_argument("--out", type=Path, default=Path("intervals.csv"), help="the intervals")
+    parser.add_argument("--page", type=Path, default=Path("intervals.md"), help="the tables, to be read")
 
 
 def run(options: argparse.Namespace) -> int:

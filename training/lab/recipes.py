@@ -204,7 +204,10 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def append_row(path: Path, row: Row) -> None:
-    """Adds a row to the file, whose first line names the columns. A kill leaves the file of before."""
+    """Adds a row to the file, whose first line names the columns. A kill leaves the file of before.
+
+    One process adds to a file at a time.
+    """
     rows = [*read_rows(path), row]
     draft = path.with_name(f"{path.name}.draft")
     with draft.open("w", encoding="utf-8", newline="") as file:
@@ -252,9 +255,18 @@ def _decode_row(values: dict[str, str]) -> Row:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of this command."""
     parser.add_argument("--rows", type=Path, default=Path("recipes.csv"), help="measured so far; is added to")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED")
-    parser.add_argument("--blocks", type=int, default=4)
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        choices=VARIANTS,
+        default=list(VARIANTS),
+        metavar="NAME",
+        help="what to train",
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0], metavar="SEED", help="of each variant, a row each"
+    )
+    parser.add_argument("--blocks", type=int, default=4, help="of the network")
     parser.add_argument("--filters", type=int, default=32, help="of the first block")
     parser.add_argument("--hidden", type=int, default=128, help="units of the hidden layer")
     parser.add_argument("--frozen", type=int, default=7_000, help="share of the weights, per 10,000")

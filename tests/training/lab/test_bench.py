@@ -13,6 +13,7 @@ import torch
 from consensus.network import NetworkSpec
 from dataset_server.files import write_dataset_file
 from dataset_server.importers import import_digits
+from node.devnet.creation import SLOW_TARGET_INTERVAL_SECONDS
 from training import evaluator
 from training.evaluator import compute_logits_in_int8
 from training.lab import bench, bench_verification, parse
@@ -126,4 +127,5 @@ def test_verification_rows_on_a_small_network(tmp_path: Path, monkeypatch: pytes
     assert rows["false claim of 97 %, by a network that guesses: evaluated"].value < 0.5
     assert 0.9 < rows["false claim of 97 %, one record too many: evaluated"].value <= 1
     assert rows["mine / verify, digits' last rung"].is_met
-    assert rows["mine / verify, CIFAR-10's task at 300 s a block"].is_met
+    assert rows[f"mine / verify, CIFAR-10's task at {SLOW_TARGET_INTERVAL_SECONDS} s a block"].value > 0
+    assert rows["verify, CIFAR-10's task"].value > 0

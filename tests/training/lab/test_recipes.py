@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from argparse import Namespace
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from tests.training.samples import NETWORK, build_watermark
 from training.data import TrainingData
 from training.lab import parse, recipes
 from training.lab.muon import orthogonalise
-from training.lab.recipes import VARIANTS, Row, measure_all, read_rows, render_table
+from training.lab.recipes import VARIANTS, Row, append_row, measure_all, read_rows, render_table
 from training.lab.variants import Variant, compute_share, train_variant
 from training.twin import Twin
 
@@ -39,6 +41,22 @@ def test_rows_are_written_once_and_read_back(tmp_path: Path, capsys: pytest.Capt
     assert rows[-1] == fresh[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["digits.dataset", "rows.csv"]
     assert 0 < rows[0].eval_correct <= rows[0].n_eval == 500
+
+
+def test_a_kill_leaves_the_rows_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Row("a", 2, 4, 16, 9_000, 640, 0, 0.5, 250, 500, 1.0, "cpu", 1, "here", "2", "2026-01-01")
+    append_row(tmp_path / "rows.csv", row)
+
+    def write_and_die(writer: csv.DictWriter[str], rows: Iterable[dict[str, object]]) -> None:
+        writer.writerow(next(iter(rows)))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(csv.DictWriter, "writerows", write_and_die)
+        append_row(tmp_path / "rows.csv", replace(row, seed=1))
+    assert read_rows(tmp_path / "rows.csv") == [row]
+    append_row(tmp_path / "rows.csv", replace(row, seed=1))
+    assert read_rows(tmp_path / "rows.csv") == [row, replace(row, seed=1)]
 
 
 @pytest.mark.parametrize(

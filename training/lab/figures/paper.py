@@ -153,7 +153,7 @@ def _compute_loss(networks: PaperNetworks, records: Records, indices: Tensor) ->
 
 
 def _compute_logits(networks: PaperNetworks, pixels: Tensor) -> Tensor:
-    """float32[members, n, classes] of uint8[n, members·c, h, w]; on a GPU of products in bfloat16."""
+    """float32[members, n, classes] of uint8[n, members·c, h, w], by products as training takes them."""
     images = (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
     with mix_precision(images.device):
         logits: Tensor = networks(images)
