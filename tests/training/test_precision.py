@@ -74,7 +74,7 @@ def test_a_stack_in_bfloat16_computes_what_its_twins_do_alone(
 ) -> None:
     monkeypatch.setattr(precision, "has_bfloat16", lambda: True)
     twins = [_build_twin(seed).train() for seed in range(3)]
-    inputs = digits_data.inputs[:192].unflatten(0, (3, 64))
+    inputs = digits_data.inputs[:192].view(3, 64, 1, 8, 8)
     with mix_precision(CPU), torch.no_grad():
         alone = torch.stack([twin(own) for twin, own in zip(twins, inputs, strict=True)]).float()
         together = TwinStack(twins).train()(inputs).float()

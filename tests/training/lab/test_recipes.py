@@ -51,9 +51,10 @@ def test_a_kill_leaves_the_rows_of_before(tmp_path: Path, monkeypatch: pytest.Mo
         writer.writerow(next(iter(rows)))
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(csv.DictWriter, "writerows", write_and_die)
-        append_row(tmp_path / "rows.csv", replace(row, seed=1))
+        with pytest.raises(KeyboardInterrupt):
+            append_row(tmp_path / "rows.csv", replace(row, seed=1))
     assert read_rows(tmp_path / "rows.csv") == [row]
     append_row(tmp_path / "rows.csv", replace(row, seed=1))
     assert read_rows(tmp_path / "rows.csv") == [row, replace(row, seed=1)]
