@@ -44,7 +44,7 @@ A course is one network from the look at what its watermark promises to the end 
 freest of {file.recipe.headers}. Its checkpoints tell for every target whether an attempt would have met it and what it would have cost with the plan's
 allowances. Each fifth of the courses is measured under allowances that the other four chose; what ships was chosen by all. The
 rows keep seed, counts and multiply-accumulates at every checkpoint, machine and date. ± is one standard deviation over courses; the seconds are
-those of a machine that did other things beside.
+those of machines that did other things beside, all together.
 
 | frozen | samples | n | train records right at the end | eval records right | promise and end correlate by | cost of a course (M) | median seconds |
 |---|---|---|---|---|---|---|---|"""
