@@ -7,7 +7,6 @@ Owns the exit codes and the one line that a failure ends with; what a command do
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import signal
 import sys
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ COMMANDS = {
     "lab": "Measure ladders, training and attacks.",
     "dev": "Write the golden vectors and the interface description.",
 }
-"""Name and help of every command. A command is listed where node/cli has a file of its name."""
+"""Name and help of every command; node/cli has a file of its name."""
 
 _OWN_PACKAGES = ("consensus", "chain", "training", "dataset_server", "node")
 
@@ -46,9 +45,8 @@ def build_app(command: str | None) -> typer.Typer:
     )
     app.callback()(_root)
     for name, summary in COMMANDS.items():
-        if importlib.util.find_spec(f"node.cli.{name}") is not None:
-            branch = _import_branch(name) if name == command else typer.Typer()
-            app.add_typer(branch, name=name, help=summary)
+        branch = _import_branch(name) if name == command else typer.Typer()
+        app.add_typer(branch, name=name, help=summary)
     return app
 
 
