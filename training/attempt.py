@@ -82,7 +82,8 @@ class MiningAttempt:
     ) -> None:
         self._task = task
         self._data = dataset
-        self._recipe = recipe
+        self.recipe = recipe
+        """What the next attempts follow."""
         self._ranks = ranks
         self._compute_logits = choose_compute_logits(device) or compute_logits_normatively
 
@@ -91,8 +92,8 @@ class MiningAttempt:
         network = self._task.network
         frozen_count = self._task.compute_frozen_count(rung)
         watermark = derive_watermark(encode_header(header), network.weight_count, frozen_count)
-        plan = self._recipe.get_plan(rung)
-        course = Course(network, watermark, self._data, self._recipe, plan, seed, self._ranks)
+        plan = self.recipe.get_plan(rung)
+        course = Course(network, watermark, self._data, self.recipe, plan, seed, self._ranks)
         return Candidate(header, seed, course)
 
     def choose(
@@ -104,7 +105,7 @@ class MiningAttempt:
         up too. Chosen are the first whose watermarks promise what the plan asks for; after 64 looks for one
         of them it is the next, and once cancelled there may be fewer, but always one.
         """
-        least = self._recipe.get_plan(rung).allowances[0] * len(self._data.train)
+        least = self.recipe.get_plan(rung).allowances[0] * len(self._data.train)
         count = min(most, self._count_networks(rung))
         chosen: list[Candidate] = []
         begun = spent = looks = 0
@@ -124,18 +125,18 @@ class MiningAttempt:
         return chosen, spent
 
     def _build_next(self, header: Header, rung: Rung, seed: int, offset: int) -> Candidate:
-        nonce = (header.nonce + offset * self._recipe.headers) % NONCES
+        nonce = (header.nonce + offset * self.recipe.headers) % NONCES
         freest = self.pick(replace(header, nonce=nonce), rung)
         return self.build(freest, rung, (seed + offset) % _SEEDS)
 
     def pick(self, header: Header, rung: Rung) -> Header:
         """The one to look at of those that begin at this header."""
         frozen_count = self._task.compute_frozen_count(rung)
-        return pick_freest(header, self._recipe.headers, self._task.network, frozen_count)
+        return pick_freest(header, self.recipe.headers, self._task.network, frozen_count)
 
     def _count_networks(self, rung: Rung) -> int:
         """What the device takes, but no more than the courses that the rung is worth: one should win."""
-        course = 3 * self._task.network.multiply_accumulates * self._recipe.get_plan(rung).samples
+        course = 3 * self._task.network.multiply_accumulates * self.recipe.get_plan(rung).samples
         return max(1, min(self.networks, rung.work * 10**6 // course))
 
     def run(
@@ -170,12 +171,7 @@ class MiningAttempt:
     @property
     def networks(self) -> int:
         """The most that a pass trains on this device."""
-        return count_networks(self._recipe, self._data.inputs.device)
-
-    @property
-    def recipe(self) -> Recipe:
-        """What the attempts follow."""
-        return self._recipe
+        return count_networks(self.recipe, self._data.inputs.device)
 
 
 @dataclass(slots=True)

@@ -58,20 +58,39 @@ def _spend(attempt: MiningAttempt, rung: Rung, turn: int, deadline: float) -> in
 
 
 class Pace:
-    """How many networks fit in the time of one attempt, by how long those before took.
+    """How much fits in the time of one attempt, by how long those before took.
 
     A new block ends an attempt early, and what it was trained for is lost: the slower the machine, the fewer
-    networks it should train at once.
+    networks it should train at once, and the shorter their courses should be.
     """
 
     def __init__(self) -> None:
         self._seconds: float | None = None
+        self._rate: float | None = None
 
     def count(self, seconds: float) -> int:
         """Networks for an attempt of so many seconds, at least one; one while nothing is known."""
         return 1 if self._seconds is None else max(1, int(seconds / self._seconds))
 
-    def note(self, networks: int, seconds: float) -> None:
-        """An attempt took that long."""
-        each = seconds / networks
-        self._seconds = each if self._seconds is None else (1 - _NEW) * self._seconds + _NEW * each
+    def shorten(self, recipe: Recipe, task: Task, seconds: float) -> Recipe:
+        """The recipe with plans by which a whole course of one network lasts so many seconds at most.
+
+        Where no plan is that short, the shortest; the recipe as it is while nothing is known.
+        """
+        if self._rate is None:
+            return recipe
+        return recipe.shorten(task.rungs, fit_samples(seconds * self._rate, task.network))
+
+    def note(self, networks: int, multiply_accumulates: int, seconds: float) -> None:
+        """An attempt took that long, and multiplied that much."""
+        self._seconds = _learn(self._seconds, seconds / networks)
+        self._rate = _learn(self._rate, multiply_accumulates / seconds)
+
+
+def fit_samples(multiply_accumulates: float, network: NetworkSpec) -> int:
+    """Samples that one network is trained for by so many."""
+    return int(multiply_accumulates / (3 * network.multiply_accumulates))
+
+
+def _learn(known: float | None, new: float) -> float:
+    return new if known is None else (1 - _NEW) * known + _NEW * new

@@ -5,12 +5,15 @@ Nothing here is consensus: a miner may choose anything that ends in a valid solu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from consensus.task import Rung
 
 ATTEMPTS_PER_INTERVAL = 8
 """Of a miner, so that the attempt that a new block ends is a small part of the work."""
+COURSES_PER_INTERVAL = 2
+"""Whole ones of a single network, at least: who is too slow for that takes shorter ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +87,25 @@ class Recipe:
     def get_plan(self, rung: Rung) -> Plan:
         """The plan of a rung."""
         return [plan for plan in self.plans if plan.min_work <= rung.work][-1]
+
+    def shorten(self, ladder: Sequence[Rung], samples: int) -> Recipe:
+        """For a machine that is too slow for longer courses than so many samples.
+
+        Instead of a longer plan it follows, of those before it at the same frozen share, the longest that is
+        not too long, or the shortest.
+        """
+        shares = [
+            next((rung.frozen for rung in ladder if rung.work >= plan.min_work), None) for plan in self.plans
+        ]
+
+        def find(place: int) -> Plan:
+            before = [
+                plan
+                for plan, share in zip(self.plans[: place + 1], shares, strict=False)
+                if share == shares[place]
+            ]
+            before.sort(key=lambda plan: plan.samples)
+            return [before[0], *(plan for plan in before if plan.samples <= samples)][-1]
+
+        plans = (replace(find(place), min_work=plan.min_work) for place, plan in enumerate(self.plans))
+        return replace(self, plans=tuple(plans))

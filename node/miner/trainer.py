@@ -25,11 +25,14 @@ from consensus.block import Header, Witness
 from consensus.encoding import Hash32
 from consensus.task import Rung, Task
 from training.outcome import Outcome, Progress
+from training.recipe import ATTEMPTS_PER_INTERVAL, COURSES_PER_INTERVAL
 
 CANCEL_GRACE_SECONDS = 3.0
 """A trainer that has not yielded this long after a cancel is replaced; it should within 0.2 s."""
 _STOP_GRACE_SECONDS = 1.0
 _REPORT_INTERVAL_SECONDS = 0.25
+_ATTEMPTS_PER_COURSE = ATTEMPTS_PER_INTERVAL / COURSES_PER_INTERVAL
+"""In time: that a whole course may take, as most attempts end early."""
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
@@ -312,18 +315,20 @@ def build_training_attempt(setup: TrainerSetup) -> RunAttempt:
     def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
         started = time.perf_counter()
         most = pace.count(request.seconds)
+        attempt.recipe = pace.shorten(recipe, setup.task, request.seconds * _ATTEMPTS_PER_COURSE)
         candidates, looked = attempt.choose(request.header, request.rung, request.seed, most, is_cancelled)
         result = attempt.run(candidates, request.rung, is_cancelled, report)
         seconds = time.perf_counter() - started
+        spent = looked + result.multiply_accumulates
         # Cut short it tells nothing, unless it was too long already.
         if result.outcome in ("missed", "gave-up") or seconds > request.seconds:
-            pace.note(len(candidates), seconds)
+            pace.note(len(candidates), spent, seconds)
         return TrainResult(
             result.outcome,
             result.witness,
             len(candidates),
             result.samples,
-            looked + result.multiply_accumulates,
+            spent,
             result.train_correct,
             result.eval_correct,
             seconds,

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from consensus.block import Header, encode_header
+from consensus.dataset import Dataset
 from consensus.watermark import derive_watermark
 from tests.training.samples import NETWORK
 from training.headers import compute_freedom, pick_freest
 from training.rate import Pace, build_practice_header, pick_practice_header
-from training.tasks import load_recipe
+from training.tasks import load_recipe, load_task
 
 FROZEN_COUNT = NETWORK.weight_count * 98 // 100
 
@@ -59,7 +60,21 @@ def test_seeds_share_no_header() -> None:
 def test_pace_fits_networks_into_the_time_and_learns() -> None:
     pace = Pace()
     assert pace.count(100.0) == 1
-    pace.note(2, 4.0)
+    pace.note(2, 10, 4.0)
     assert [pace.count(seconds) for seconds in (1.0, 6.5, 16.0)] == [1, 3, 8]
-    pace.note(8, 8.0)
+    pace.note(8, 10, 8.0)
     assert pace.count(17.0) == 10
+
+
+def test_pace_shortens_the_courses_of_a_slow_machine(digits: Dataset) -> None:
+    task, recipe, pace = load_task("digits", digits.spec), load_recipe("digits"), Pace()
+    assert pace.shorten(recipe, task, 1.0) is recipe
+    longest = recipe.plans[-1].samples
+    course = 3 * task.network.multiply_accumulates * longest
+    pace.note(1, course, 10.0)
+    assert pace.shorten(recipe, task, 10.1) == recipe
+    assert max(plan.samples for plan in pace.shorten(recipe, task, 9.9).plans) < longest
+    # An attempt ten times as slow counts for three tenths.
+    pace.note(1, course, 100.0)
+    assert pace.shorten(recipe, task, 13.8) == recipe
+    assert pace.shorten(recipe, task, 13.6) != recipe

@@ -50,6 +50,29 @@ def test_plan_follows_the_work() -> None:
         assert recipe.get_plan(Rung(9_900, 1, 1, max(1_000, plan.min_work))) == plan
 
 
+def test_a_shortened_recipe_keeps_to_plans_of_the_same_share() -> None:
+    file = load_task_file("digits")
+    recipe = file.recipe
+    shares: dict[int, int] = {}
+    for rung in file.rungs:
+        shares.setdefault(recipe.get_plan(rung).samples, rung.frozen)
+    known = {plan.samples: plan.allowances for plan in recipe.plans}
+    for most in (1, *known, max(known) - 1):
+        shortened = recipe.shorten(file.rungs, most)
+        assert [plan.min_work for plan in shortened.plans] == [plan.min_work for plan in recipe.plans]
+        for old, new in zip(recipe.plans, shortened.plans, strict=True):
+            fitting = [n for n, share in shares.items() if share == shares[old.samples]]
+            fitting = [n for n in fitting if n <= max(most, min(fitting)) and n <= old.samples]
+            assert new.samples == max(fitting)
+            assert new.allowances == known[new.samples]
+    assert recipe.shorten(file.rungs, max(known)) == recipe
+    assert recipe.shorten(file.rungs, 1) != recipe
+
+
+def test_a_recipe_whose_plans_no_rung_follows_stays_as_it_is() -> None:
+    assert DEFAULT_RECIPE.shorten((), 1) == DEFAULT_RECIPE
+
+
 def test_recipe_is_found_by_network() -> None:
     network = load_task_file("digits").network
     assert load_recipe(network) == load_recipe("digits")

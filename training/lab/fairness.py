@@ -6,7 +6,7 @@ it is lost. The longer a pass lasts beside the block interval, the more of a min
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,21 +80,32 @@ def compute_win_share(one: Passes, other: Passes, share: float, random: Random) 
     return wins / _BLOCKS
 
 
-def render_fairness(power: float, interval: int, lottery: Lottery, networks: int) -> Iterator[str]:
-    """A line of a table for every share, at a power in million multiply-accumulates a second."""
+def render_fairness(
+    power: float, interval: int, networks: int, find: Callable[[float | None], tuple[int, Lottery]]
+) -> Iterator[str]:
+    """A line of a table for every share, at a power in million multiply-accumulates a second.
+
+    `find` tells samples and lottery of the course that a miner takes who has so many million for an interval,
+    and of the ladder's for None.
+    """
     random = np.random.default_rng(0)
 
-    def count(share: float) -> int:
+    def count(lottery: Lottery, share: float) -> int:
         return count_in_pace(lottery, networks, share * power * interval / ATTEMPTS_PER_INTERVAL, random)
 
     for share in SHARES:
-        other = build_passes(lottery, count(1 - share), random)
+        _, others = find((1 - share) * power * interval)
+        other = build_passes(others, count(others, 1 - share), random)
+        samples, lottery = find(share * power * interval)
+        _, ladders = find(None)
         cells = []
-        for width in (count(share), networks, 1):
-            won = compute_win_share(build_passes(lottery, width, random), other, share, random)
+        ways = (lottery, count(lottery, share)), (ladders, count(ladders, share)), (ladders, networks)
+        for each, width in ways:
+            won = compute_win_share(build_passes(each, width, random), other, share, random)
             error = (won * (1 - won) / _BLOCKS) ** 0.5
             cells.append(f"{won / share:.2f} ± {error / share:.2f}")
-        yield f"| {power:,.0f} | {share:.0%} | {count(share)} | {' | '.join(cells)} |"
+        chosen = f"{samples:,} | {count(lottery, share)}"
+        yield f"| {power:,.0f} | {share:.0%} | {chosen} | {' | '.join(cells)} |"
 
 
 FAIRNESS_TABLE = f"""
@@ -102,10 +113,12 @@ FAIRNESS_TABLE = f"""
 
 Share of the blocks over share of the power (1 is fair), against one miner who has the rest, ± one standard
 error; {_BLOCKS:,} simulated blocks a cell. A miner trains several networks in one pass, and loses the pass
-when another finds the block. Nodes fit a pass into an eighth of the target interval (`training.rate.Pace`):
-the networks that the miner with this share trains at once, and what it wins so; beside it what it would win
-with passes of full width, and with a network at a time. Power is what it has in each case: that wider passes
-make a machine faster is left out, as are network delays.
+when another finds the block. Miners fit a pass into an eighth of the target interval, and where a whole
+course of the ladder's takes one network longer than half an interval they take a shorter one
+(`training.rate.Pace`): the samples and the networks that the miner with this share trains at once, and what
+it wins so; beside it what it would win by the ladder's course, and by that in passes of full width. The
+chance of a shorter course at a target that fewer than 15 of its courses met is fitted. Power is what a miner
+has in each case: that wider passes make a machine faster is left out, as are network delays.
 
-| power | share of it | networks | as shipped | full width | one at a time |
-|---|---|---|---|---|---|"""
+| power | share of it | samples | networks | as shipped | the ladder's course | full width |
+|---|---|---|---|---|---|---|"""

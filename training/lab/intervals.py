@@ -22,9 +22,11 @@ from consensus.encoding import ZERO_HASH
 from consensus.params import ChainParams, check_params
 from training.lab.fairness import FAIRNESS_TABLE, render_fairness
 from training.lab.inputs import parse_count, read_task_dataset
-from training.lab.lottery import GetLottery, Random, build_lotteries
+from training.lab.lottery import GetLottery, Lottery, Random, build_lotteries
 from training.lab.traces import read_traces
-from training.tasks import TASK_NAMES, load_task, load_task_file
+from training.rate import fit_samples
+from training.recipe import COURSES_PER_INTERVAL
+from training.tasks import TASK_NAMES, TaskFile, load_task, load_task_file
 
 _WARM_BLOCKS = 60
 _WATCHED_BLOCKS = 80
@@ -134,18 +136,24 @@ def run(options: argparse.Namespace) -> int:
     fairness: list[str] = []
     for power in options.power:
         params = build_params(options.task, dataset.spec, power, options.interval)
-        fairness += _compare(params, get_lottery, file.recipe.networks)
+        fairness += _compare(params, get_lottery, file)
     print("\n".join(fairness))
     page = [*_render_page(words, options, results), FAIRNESS_TABLE, *fairness]
     options.page.write_text("\n".join(page) + "\n", "utf-8")
     return 0
 
 
-def _compare(params: ChainParams, get_lottery: GetLottery, networks: int) -> Iterator[str]:
+def _compare(params: ChainParams, get_lottery: GetLottery, file: TaskFile) -> Iterator[str]:
     """Of miners fast and slow, at the rung that the chain begins with."""
     rung, interval = params.task.get_rung(params.initial_difficulty), params.target_interval
+
+    def find(budget: float | None) -> tuple[int, Lottery]:
+        most = None if budget is None else fit_samples(budget * 1e6 / COURSES_PER_INTERVAL, file.network)
+        recipe = file.recipe if most is None else file.recipe.shorten(file.rungs, most)
+        return recipe.get_plan(rung).samples, get_lottery(rung, most)
+
     # What the rungs ask for is less than the power can do; the miners are as fast as the rung is worth.
-    return render_fairness(rung.work / interval, interval, get_lottery(rung), networks)
+    return render_fairness(rung.work / interval, interval, file.recipe.networks, find)
 
 
 @dataclass(frozen=True, slots=True)

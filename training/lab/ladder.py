@@ -165,12 +165,10 @@ def choose_crosswise(stretch: Stretch, sizes: Sizes) -> npt.NDArray[np.float64]:
 
 def _measure(stretch: Stretch, sizes: Sizes, is_last: bool) -> Iterator[MeasuredRung]:
     """Every target that enough courses meet; on the last stretch those of the fitted tail too."""
-    columns, allowances = Columns(stretch.traces), choose_crosswise(stretch, sizes)
-    lowest = min(_get_first_count(trace) for trace in stretch.traces)
-    trials = list(_try_targets(columns, lowest, allowances, sizes))
-    chances = _Chances(columns.train_correct[:, -1], trials) if is_last else None
+    trials = list(_try_targets(stretch, sizes))
+    chances = Chances(_get_ends(stretch), trials) if is_last else None
     for trial in trials:
-        probability, is_fitted = trial.successes / len(columns), trial.successes < MIN_SUCCESSES
+        probability, is_fitted = trial.successes / len(stretch.traces), trial.successes < MIN_SUCCESSES
         if is_fitted and chances is None:
             return
         if is_fitted and chances is not None:
@@ -190,7 +188,16 @@ def count_least(courses: int) -> int:
     return max(1, min(MIN_SUCCESSES, courses // 12))
 
 
-class _Chances:
+def fit_chances(stretch: Stretch, sizes: Sizes) -> Chances:
+    """From every target that the stretch's courses met."""
+    return Chances(_get_ends(stretch), list(_try_targets(stretch, sizes)))
+
+
+def _get_ends(stretch: Stretch) -> npt.NDArray[np.int64]:
+    return np.array([trace.train_correct[-1] for trace in stretch.traces], np.int64)
+
+
+class Chances:
     """Of an attempt at targets that too few met.
 
     The tail is that of whole courses' ends. Giving up thins them, the low targets more than the high ones, so
@@ -248,10 +255,10 @@ class _Trial:
         return sum(self.wins)
 
 
-def _try_targets(
-    columns: Columns, lowest: int, allowances: npt.NDArray[np.float64], sizes: Sizes
-) -> Iterator[_Trial]:
-    """Every target from the lowest to 99 % of the train split, with its floor."""
+def _try_targets(stretch: Stretch, sizes: Sizes) -> Iterator[_Trial]:
+    """Every target from the lowest counted to 99 % of the train split, with its floor."""
+    columns, allowances = Columns(stretch.traces), choose_crosswise(stretch, sizes)
+    lowest = min(_get_first_count(trace) for trace in stretch.traces)
     floor = 0
     for target in range(lowest, 99 * sizes.n_train // 100 + 1):
         # Higher up too few courses meet the target to tell their eval share; the last floor known is kept.

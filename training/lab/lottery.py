@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from consensus.dataset import DatasetSpec
 from consensus.task import Rung
 from training.lab.columns import Columns
-from training.lab.ladder import Sizes, Stretch, choose_crosswise
+from training.lab.ladder import MIN_SUCCESSES, Chances, Sizes, Stretch, choose_crosswise, fit_chances
 from training.lab.traces import Goal, Trace, check_traces
 from training.recipe import Plan
 from training.tasks import TaskFile
@@ -46,7 +47,11 @@ class Lottery:
         return np.append(lost, random.choice(self.won))
 
 
-GetLottery = Callable[[Rung], Lottery]
+class GetLottery(Protocol):
+    """The lotteries of a ladder."""
+
+    def __call__(self, rung: Rung, samples: int | None = None) -> Lottery:
+        """The lottery at a rung: by the ladder's plan, or that of a miner who shortens to so many samples."""
 
 
 def build_lotteries(file: TaskFile, traces: Sequence[Trace], dataset: DatasetSpec) -> GetLottery:
@@ -56,27 +61,42 @@ def build_lotteries(file: TaskFile, traces: Sequence[Trace], dataset: DatasetSpe
     """
     check_traces(traces, file.network, dataset, file.recipe)
     recount_cost = (dataset.n_train + dataset.n_eval) * file.network.multiply_accumulates
+    sizes = Sizes(dataset.n_train, recount_cost)
     measured = dict(zip(file.rungs, file.measurements, strict=True))
 
     @cache
-    def get_columns(frozen: int, plan: Plan) -> tuple[Columns, npt.NDArray[np.float64]]:
-        """The courses at this share and plan, and what the ladder gave each of them up by."""
+    def get_stretch(frozen: int, plan: Plan) -> Stretch:
         mine = tuple(trace for trace in traces if (trace.frozen, trace.samples) == (frozen, plan.samples))
         if not mine:
             raise ValueError(f"no course of {plan.samples} samples at {frozen} per 10,000 was measured")
-        sizes = Sizes(dataset.n_train, recount_cost)
-        return Columns(mine), choose_crosswise(Stretch(frozen, plan, mine), sizes)
+        return Stretch(frozen, plan, mine)
 
     @cache
-    def get_lottery(rung: Rung) -> Lottery:
-        plan = file.recipe.get_plan(rung)
-        columns, allowances = get_columns(rung.frozen, plan)
+    def get_columns(stretch: Stretch) -> tuple[Columns, npt.NDArray[np.float64]]:
+        """The courses, and what the ladder gave each of them up by."""
+        return Columns(stretch.traces), choose_crosswise(stretch, sizes)
+
+    @cache
+    def get_chances(stretch: Stretch) -> Chances:
+        return fit_chances(stretch, sizes)
+
+    @cache
+    def get_lottery(rung: Rung, samples: int | None = None) -> Lottery:
+        own = file.recipe.get_plan(rung)
+        recipe = file.recipe if samples is None else file.recipe.shorten(file.rungs, samples)
+        stretch = get_stretch(rung.frozen, replace(recipe.get_plan(rung), min_work=0))
+        columns, allowances = get_columns(stretch)
         is_kept = columns.shown[:, 0] >= allowances[0]
         goal = Goal(rung.min_train_correct, rung.min_eval_correct)
         wins, costs = columns.replay(goal, allowances, recount_cost)
         won, lost = costs[wins] / 1e6, costs[is_kept & ~wins] / 1e6
+        probability = measured[rung].probability
+        if stretch.plan.samples != own.samples:
+            successes = int(wins.sum())
+            is_counted = successes >= MIN_SUCCESSES
+            probability = successes / len(wins) if is_counted else get_chances(stretch).compute(goal.train)
         return Lottery(
-            measured[rung].probability,
+            probability,
             float(is_kept.mean()),
             float(columns.multiply_accumulates[0, 0]) / 1e6,
             lost if lost.size else won,

@@ -32,6 +32,19 @@ def test_lottery_costs_the_work_of_its_rung(digits: Dataset) -> None:
         assert drawn == pytest.approx(rung.work, rel=0.1)
 
 
+def test_a_shorter_course_costs_less_and_wins_less(digits: Dataset) -> None:
+    file = load_task_file("digits")
+    get_lottery = build_lotteries(file, read_traces(ROWS), digits.spec)
+    longest = file.recipe.plans[-1]
+    for rung in (next(rung for rung in file.rungs if rung.work >= longest.min_work), file.rungs[-1]):
+        own, same = get_lottery(rung), get_lottery(rung, longest.samples)
+        assert (same.probability, same.won.tolist()) == (own.probability, own.won.tolist())
+        shorter = get_lottery(rung, longest.samples - 1)
+        assert 0 < shorter.probability < own.probability
+        assert shorter.won.mean() < own.won.mean()
+        assert shorter.lost.mean() < own.lost.mean()
+
+
 def test_courses_that_are_not_the_ladders_are_refused(digits: Dataset) -> None:
     file, traces = load_task_file("digits"), read_traces(ROWS)
     with pytest.raises(ValueError, match="another network"):

@@ -13,10 +13,10 @@ from tests.training.samples import NEVER, make_trace
 from training.lab import ladder as ladder_module
 from training.lab.columns import Columns
 from training.lab.ladder import (
+    Chances,
     MeasuredRung,
     Sizes,
     Stretch,
-    _Chances,
     _Trial,
     build_ladder,
     choose_allowances,
@@ -104,7 +104,7 @@ def test_courses_that_end_badly_do_not_change_the_tail() -> None:
     trials = [_Trial(Goal(target, 0), won, (1,) * len(ends)) for target, won in wins.items()]
     for target in (1_265, 1_280):
         truth = 1 - NormalDist(1_210, 20).cdf(target)
-        chances = [_Chances(drawn, trials).compute(target) for drawn in (ends, worse)]
+        chances = [Chances(drawn, trials).compute(target) for drawn in (ends, worse)]
         assert chances[0] == chances[1] == pytest.approx(truth, rel=0.3)
 
 

@@ -1,0 +1,48 @@
+"""What a trainer does for a request, with the real training: it takes on what the machine can do in time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dataset_server.importers import import_digits
+from dataset_server.store import DatasetStore
+from node.miner.trainer import TrainerSetup, TrainRequest, build_training_attempt
+from training.outcome import Progress
+from training.rate import HEADERS_APART, build_practice_header
+from training.recipe import Plan
+from training.tasks import load_recipe, load_task
+
+AGES, NO_TIME = 1e9, 1e-5
+"""Seconds for an attempt."""
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> TrainerSetup:
+    digits = import_digits()
+    DatasetStore(tmp_path).put(digits.spec, digits.train, digits.eval)
+    return TrainerSetup(load_task("digits", digits.spec), digits.spec.dataset_id, tmp_path, "cpu", 1)
+
+
+def test_a_slow_machine_takes_on_less(setup: TrainerSetup) -> None:
+    run_attempt, recipe = build_training_attempt(setup), load_recipe("digits")
+    rung = setup.task.rungs[-1]
+    longest, shortest = recipe.get_plan(rung), recipe.shorten(setup.task.rungs, 0).get_plan(rung)
+    assert shortest.samples < longest.samples
+
+    def attempt(turn: int, seconds: float) -> tuple[int, int]:
+        """Networks, and samples of a whole course of each."""
+        reports: list[Progress] = []
+        header = build_practice_header(turn * HEADERS_APART)
+        result = run_attempt(
+            TrainRequest(header, rung, turn, seconds), lambda: len(reports) > 1, reports.append
+        )
+        return result.networks, reports[0].total_samples
+
+    def count_samples(plan: Plan) -> int:
+        return plan.samples // recipe.batch * recipe.batch
+
+    assert attempt(0, NO_TIME) == (1, count_samples(longest))
+    assert attempt(1, NO_TIME) == (1, count_samples(shortest))
+    assert attempt(2, AGES) == (recipe.networks, count_samples(longest))
