@@ -17,6 +17,7 @@ from typing import Literal
 
 import torch
 
+from training.lab.lines import open_behind_whole_lines, read_whole_lines
 from training.precision import has_bfloat16
 
 
@@ -102,16 +103,14 @@ def describe_processor() -> str:
 
 
 def append_rows(path: Path, rows: Iterable[RecordedRow]) -> None:
-    """Adds a line of JSON for each row."""
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
+    """Adds a line of JSON for each row; first removes one cut by a kill."""
+    with open_behind_whole_lines(path) as file:
+        file.writelines((json.dumps(asdict(row)) + "\n").encode() for row in rows)
 
 
 def read_rows(path: Path) -> list[RecordedRow]:
-    """All rows of a file, none if there is no file."""
-    if not path.exists():
-        return []
-    return [_decode(line) for line in path.read_text("utf-8").splitlines()]
+    """All rows of a file, none if there is no file; a last line cut by a kill is left out."""
+    return [_decode(line) for line in read_whole_lines(path)]
 
 
 def _decode(line: str) -> RecordedRow:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 Row = TypeVar("Row")
 """A dataclass."""
@@ -17,10 +18,26 @@ def read_lines(path: Path, kind: type[Row]) -> list[Row]:
 
     Arrays become tuples. Raises ValueError for a line that is no row of this kind.
     """
+    return [_decode(path, line, kind) for line in read_whole_lines(path)]
+
+
+def read_whole_lines(path: Path) -> list[str]:
+    """The lines of a file but one cut by a kill; none where there is no file."""
     if not path.exists():
         return []
     lines = path.read_text("utf-8").splitlines(keepends=True)
-    return [_decode(path, line, kind) for line in lines if line.endswith("\n")]
+    return [line for line in lines if line.endswith("\n")]
+
+
+@contextmanager
+def open_behind_whole_lines(path: Path) -> Iterator[BinaryIO]:
+    """A file to add lines to, and its folder; first removes a line cut by a kill."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        file.seek(0)
+        kept = file.read().rpartition(b"\n")
+        file.truncate(len(kept[0]) + len(kept[1]))
+        yield file
 
 
 def append_lines(path: Path, rows: Iterable[Row], kind: type[Row]) -> Iterator[Row]:
@@ -28,12 +45,8 @@ def append_lines(path: Path, rows: Iterable[Row], kind: type[Row]) -> Iterator[R
 
     Raises ValueError for a file with a line that is no row of this kind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     read_lines(path, kind)
-    with path.open("a+b") as file:
-        file.seek(0)
-        kept = file.read().rpartition(b"\n")
-        file.truncate(len(kept[0]) + len(kept[1]))
+    with open_behind_whole_lines(path) as file:
         for row in rows:
             file.write(_encode(row).encode())
             file.flush()

@@ -57,6 +57,9 @@ def test_rows_come_back_and_an_accelerators_last_one_is_found(tmp_path: Path) ->
         RecordedRow("training", ROW, there),
     ]
     append_rows(path, kept[:1])
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"section":"evalua')
+    assert read_rows(path) == kept[:1]
     append_rows(path, kept[1:])
     assert read_rows(path) == kept
     assert find_latest(kept, "evaluation", "speed") == kept[1]
