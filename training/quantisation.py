@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import FunctionCtx
@@ -38,19 +39,6 @@ class _PlaceWeights(Function):
         return gradients[0].index_select(0, *ctx.saved_tensors), None, None
 
 
-class _QuantiseActivations(Function):
-    @staticmethod
-    def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:
-        ctx.save_for_backward(values)
-        return (values * LEVELS).round_().clamp_(0, LEVELS).mul_(1 / LEVELS)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (values,) = ctx.saved_tensors
-        # One pass; a product with the mask takes five, and seven times as long on a CPU.
-        return cast(Tensor, torch.ops.aten.hardtanh_backward(gradients[0], values, 0, 1))
-
-
 def quantise_weights(latent: Tensor) -> Tensor:
     """round(127·θ)/127 for latent weights in [-1, 1]; the gradient passes unchanged."""
     return cast(Tensor, _QuantiseWeights.apply(latent))
@@ -63,7 +51,11 @@ def place_weights(latent: Tensor, frozen: Tensor, places: Tensor) -> Tensor:
 
 def quantise_activations(values: Tensor) -> Tensor:
     """clamp(round(127·a), 0, 127)/127; the gradient passes where 0 < a < 1."""
-    return cast(Tensor, _QuantiseActivations.apply(values))
+    clamped = F.hardtanh(values, 0, 1)
+    # Its gradient needs the values that went in, not these, which may be rounded where they lie: a function
+    # of one's own takes longer than the rounding in a small network.
+    clamped.detach().mul_(LEVELS).round_().mul_(1 / LEVELS)
+    return clamped
 
 
 def get_weight_levels(latent: Tensor) -> Tensor:

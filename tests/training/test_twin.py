@@ -185,6 +185,19 @@ def test_activations_are_quantised_and_their_gradient_stops_at_the_clamps() -> N
     assert values.grad.tolist() == [0, 1, 1, 0]
 
 
+@pytest.mark.parametrize("number", [torch.float32, torch.bfloat16])
+def test_activations_are_what_the_formula_says_and_leave_what_went_in(number: torch.dtype) -> None:
+    values = torch.linspace(-0.5, 1.5, 100_001).to(number).requires_grad_()
+    kept = values.detach().clone()
+    # The gradient of the square needs the rounded values, that of the clamp those that went in.
+    (quantise_activations(values) ** 2).sum().backward()  # type: ignore[no-untyped-call]
+    grid = (kept * 127).round().clamp(0, 127) * (1 / 127)
+    assert torch.equal(quantise_activations(values), grid)
+    assert torch.equal(values, kept)
+    assert values.grad is not None
+    assert torch.equal(values.grad, torch.where((kept > 0) & (kept < 1), 2 * grid, 0))
+
+
 def test_normalisations_begin_as_the_recipe_says() -> None:
     twin = Twin(NETWORK, build_watermark(9_800), torch.Generator().manual_seed(0), gain=0.25, shift=0.3)
     assert all(torch.all(gain == 0.25) for gain in twin.gains)
