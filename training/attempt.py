@@ -110,9 +110,10 @@ class MiningAttempt:
         chosen: list[Candidate] = []
         begun = spent = looks = 0
         while len(chosen) < count and not (chosen and is_cancelled()):
-            offsets = range(begun, begun + min(count, _LOOKS_TOGETHER))
-            begun = offsets.stop
-            candidates = [self._build_next(header, rung, seed, offset) for offset in offsets]
+            candidates: list[Candidate] = []
+            while len(candidates) < min(count, _LOOKS_TOGETHER) and not (candidates and is_cancelled()):
+                candidates.append(self._build_next(header, rung, seed, begun))
+                begun += 1
             look([candidate.course for candidate in candidates])
             for candidate in candidates:
                 looks += 1
@@ -216,6 +217,8 @@ class _Run:
             return self._finish("cancelled", self._best, None)
 
     def _follow(self) -> AttemptResult:
+        # Who was cancelled while it chose may hold a header that promises too little: it did not give up.
+        self._poll()
         is_missed = False
         for course, checkpoint in self._lockstep.follow(self._poll):
             standing = self._standings[course]

@@ -73,7 +73,7 @@ class Pace:
         return 1 if self._seconds is None else max(1, int(seconds / self._seconds))
 
     def shorten(self, recipe: Recipe, task: Task, seconds: float) -> Recipe:
-        """The recipe with plans by which a whole course of one network lasts so many seconds at most.
+        """The recipe with plans by which the training of one network lasts so many seconds at most.
 
         Where no plan is that short, the shortest; the recipe as it is while nothing is known.
         """

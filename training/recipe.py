@@ -13,7 +13,7 @@ from consensus.task import Rung
 ATTEMPTS_PER_INTERVAL = 8
 """Of a miner, so that the attempt that a new block ends is a small part of the work."""
 COURSES_PER_INTERVAL = 2
-"""Whole ones of a single network, at least: who is too slow for that takes shorter ones."""
+"""Of a single network, trained from end to end: who is too slow for that takes shorter ones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ CANCEL_GRACE_SECONDS = 3.0
 _STOP_GRACE_SECONDS = 1.0
 _REPORT_INTERVAL_SECONDS = 0.25
 _ATTEMPTS_PER_COURSE = ATTEMPTS_PER_INTERVAL / COURSES_PER_INTERVAL
-"""In time: that a whole course may take, as most attempts end early."""
+"""In time: that a course may train if it goes the whole way, as most end early."""
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")

@@ -174,13 +174,14 @@ def test_cancel_is_asked_between_steps_and_ends_the_attempt(
 
     def is_cancelled() -> bool:
         asked.append(time.thread_time())
-        return len(asked) == 20
+        # Once before the first step.
+        return len(asked) == 1 + 20
 
     result = attempt.run([attempt.build(HEADER, FAR, 1)], FAR, is_cancelled, lambda progress: None)
     assert result.outcome == "cancelled"
     assert result.witness is None
     assert result.samples == 20 * 64
-    assert len(asked) == 20
+    assert len(asked) == 1 + 20
 
 
 def test_cancel_is_never_far_away(digits: Dataset, digits_data: TrainingData) -> None:
@@ -313,17 +314,22 @@ def test_choosing_ends_without_a_promise_and_when_cancelled(
     assert spent > 0
     (chosen,), spent = hopeless.choose(HEADER, DEAR, 3, 64, lambda: True)
     assert (chosen.header, spent) == (HEADER, 0)
+    # It promises too little, but that is not why it ends.
+    assert hopeless.run([chosen], DEAR, lambda: True, lambda progress: None).outcome == "cancelled"
 
 
-def test_choosing_looks_at_four_more_at_most_once_cancelled(
-    digits: Dataset, digits_data: TrainingData
+@pytest.mark.parametrize(("asked", "passed_over", "taken"), [(1, 0, 2), (3, 0, 4), (5, 2, 2), (7, 4, 1)])
+def test_choosing_begins_no_header_once_cancelled(
+    asked: int, passed_over: int, taken: int, digits: Dataset, digits_data: TrainingData
 ) -> None:
     recipe = replace(build_recipe(640, (1.0, *NEVER[1:])), networks=8)
     hopeless, _ = _build(digits, digits_data, recipe)
-    asked = iter([False] * 5)
-    chosen, spent = hopeless.choose(HEADER, DEAR, 3, 64, lambda: next(asked, True))
-    assert [candidate.header.nonce - HEADER.nonce for candidate in chosen] == [5, 6, 7]
-    assert spent == 5 * chosen[0].course.multiply_accumulates
+    # Asked before every header but the first of four, and of every header that promises too little.
+    answers = iter([False] * asked)
+    chosen, spent = hopeless.choose(HEADER, DEAR, 3, 64, lambda: next(answers, True))
+    nonces = [candidate.header.nonce - HEADER.nonce for candidate in chosen]
+    assert nonces == list(range(passed_over, passed_over + taken))
+    assert spent == passed_over * chosen[0].course.multiply_accumulates
 
 
 @pytest.mark.parametrize(("work", "count"), [(1, 1), (1_000_000, 8)])
@@ -387,8 +393,8 @@ def test_cancel_of_many_counts_the_steps_of_each(digits: Dataset, digits_data: T
     attempt, _ = _build(digits, digits_data, replace(build_recipe(640), networks=3))
     candidates, _ = attempt.choose(HEADER, DEAR, 5, 64, lambda: False)
     promised = sum(candidate.course.multiply_accumulates for candidate in candidates)
-    asked = iter(range(5))
-    result = attempt.run(candidates, DEAR, lambda: next(asked) == 4, lambda progress: None)
+    asked = iter(range(1 + 5))
+    result = attempt.run(candidates, DEAR, lambda: next(asked) == 5, lambda progress: None)
     assert result.outcome == "cancelled"
     assert result.samples == 3 * 5 * 64
     trained = 3 * 5 * 64 * 3 * NETWORK.multiply_accumulates

@@ -113,8 +113,8 @@ FAIRNESS_TABLE = f"""
 
 Share of the blocks over share of the power (1 is fair), against one miner who has the rest, ± one standard
 error; {_BLOCKS:,} simulated blocks a cell. A miner trains several networks in one pass, and loses the pass
-when another finds the block. Miners fit a pass into an eighth of the target interval, and where a whole
-course of the ladder's takes one network longer than half an interval they take a shorter one
+when another finds the block. Miners fit a pass into an eighth of the target interval, and where one network
+would train for longer than half an interval by the ladder's course, they take a shorter one
 (`training.rate.Pace`): the samples and the networks that the miner with this share trains at once, and what
 it wins so; beside it what it would win by the ladder's course, and by that in passes of full width. The
 chance of a shorter course at a target that fewer than 15 of its courses met is fitted. Power is what a miner

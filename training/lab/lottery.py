@@ -94,7 +94,9 @@ def build_lotteries(file: TaskFile, traces: Sequence[Trace], dataset: DatasetSpe
         if stretch.plan.samples != own.samples:
             successes = int(wins.sum())
             is_counted = successes >= MIN_SUCCESSES
-            probability = successes / len(wins) if is_counted else get_chances(stretch).compute(goal.train)
+            chance = successes / len(wins) if is_counted else get_chances(stretch).compute(goal.train)
+            # Longer courses end higher; where few tell, a shorter one's tail may be fitted above theirs.
+            probability = min(chance, probability)
         return Lottery(
             probability,
             float(is_kept.mean()),

@@ -39,10 +39,11 @@ def test_a_shorter_course_costs_less_and_wins_less(digits: Dataset) -> None:
     for rung in (next(rung for rung in file.rungs if rung.work >= longest.min_work), file.rungs[-1]):
         own, same = get_lottery(rung), get_lottery(rung, longest.samples)
         assert (same.probability, same.won.tolist()) == (own.probability, own.won.tolist())
-        shorter = get_lottery(rung, longest.samples - 1)
-        assert 0 < shorter.probability < own.probability
-        assert shorter.won.mean() < own.won.mean()
-        assert shorter.lost.mean() < own.lost.mean()
+        for most in (longest.samples - 1, 1):
+            shorter = get_lottery(rung, most)
+            assert 0 < shorter.probability <= own.probability
+            assert shorter.won.mean() < own.won.mean()
+            assert shorter.lost.mean() < own.lost.mean()
 
 
 def test_courses_that_are_not_the_ladders_are_refused(digits: Dataset) -> None:
