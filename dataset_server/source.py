@@ -100,16 +100,16 @@ class Source:
             ):
                 _check_answer(answer)
                 return await _read_limited(answer, limit_bytes)
-        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, TimeoutError) as error:
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, UnicodeError, OSError) as error:
             raise SourceFailed(f"{path} failed: {str(error) or type(error).__name__}") from error
 
 
 def _is_http_url(url: str) -> bool:
     try:
         parsed = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError):
+        return parsed.scheme in ("http", "https") and bool(parsed.host)
+    except (httpx.InvalidURL, UnicodeError, TypeError):
         return False
-    return parsed.scheme in ("http", "https") and bool(parsed.host)
 
 
 def _check_answer(answer: httpx.Response) -> None:

@@ -91,6 +91,10 @@ def _break_off(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, content=stream())
 
 
+def _reset(request: httpx.Request) -> httpx.Response:
+    raise ConnectionResetError("connection reset by peer")
+
+
 def _refuse(request: httpx.Request) -> httpx.Response:
     raise httpx.ConnectError("connection refused")
 
@@ -146,6 +150,8 @@ FAILURES: dict[str, Answer] = {
     "not-found": lambda request: httpx.Response(404),
     "missing": lambda request: httpx.Response(503),
     "redirects": lambda request: httpx.Response(302, headers={"Location": "http://inside/"}),
+    "redirects-to-no-name": lambda request: httpx.Response(302, headers={"Location": "http://xn--/"}),
+    "drops-the-connection": _reset,
     "compressed": lambda request: httpx.Response(200, content=b"", headers={"Content-Encoding": "gzip"}),
     "breaks-off": _spoil(chunk=_break_off),
     "loses-chunks": _spoil(chunk=_refuse),
@@ -180,7 +186,7 @@ async def test_gives_a_failing_source_up(store: DatasetStore, failure: Answer) -
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://a", "file:///etc/passwd", "a", "", "http://", "http://a\nb", "http://a:b"]
+    "url", ["ftp://a", "file:///etc/passwd", "a", "", "http://", "http://a\nb", "http://a:b", "http://xn--"]
 )
 async def test_rejects_a_source_that_is_no_http_url(store: DatasetStore, url: str) -> None:
     with pytest.raises(DatasetUnavailable, match=r"not an http\(s\) URL"):
