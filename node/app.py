@@ -13,7 +13,7 @@ from typing import Any, cast
 from fastapi import FastAPI
 
 from dataset_server.routes import build_dataset_router
-from node.models import NewTransaction
+from node.models import LogLevel, NewTransaction, Partition, PeerAddress, PeerToBan
 from node.problems import Problem, install_handlers
 from node.routes import addresses, admin, blocks, chain, events, health, mining, peers, transactions
 from node.routes.access import Places
@@ -27,7 +27,7 @@ MAX_NETWORKS = 2
 _ROUTERS = tuple(
     module.router for module in (chain, blocks, transactions, addresses, peers, events, mining, health, admin)
 )
-_REFERENCED = (NewTransaction, Problem)
+_REFERENCED = (NewTransaction, PeerAddress, PeerToBan, Partition, LogLevel, Problem)
 """Bodies that routes name by reference, because FastAPI does not see them in any signature."""
 
 

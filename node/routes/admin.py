@@ -8,13 +8,16 @@ from __future__ import annotations
 import ipaddress
 import secrets
 from collections.abc import Callable
+from typing import Any
 
 from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel
 
 from node import models
 from node.logging import set_log_level
 from node.problems import ApiCode, ApiError, describe_problems
 from node.routes.access import Runtime
+from node.routes.bodies import JSON, describe_body, read_json, refer_to
 
 
 async def require_admin(runtime: Runtime, request: Request) -> None:
@@ -35,28 +38,39 @@ router = APIRouter(
 )
 
 
-@router.post("/peers")
-async def add_peer(runtime: Runtime, body: models.PeerAddress) -> models.Done:
+def _take(model: type[BaseModel]) -> dict[str, Any]:
+    """What the interface description says of an order whose body the route reads itself."""
+    return {
+        "responses": describe_problems(408, 413),
+        "openapi_extra": describe_body({JSON: refer_to(model)}),
+    }
+
+
+@router.post("/peers", **_take(models.PeerAddress))
+async def add_peer(runtime: Runtime, request: Request) -> models.Done:
     """Stay connected with a peer from now on."""
+    body = await read_json(request, models.PeerAddress)
     return _order(lambda: runtime.network.add_peer(body.url))
 
 
-@router.post("/peers/ban")
-async def ban_peer(runtime: Runtime, body: models.PeerToBan) -> models.Done:
+@router.post("/peers/ban", **_take(models.PeerToBan))
+async def ban_peer(runtime: Runtime, request: Request) -> models.Done:
     """Refuse a peer, named by its URL or its node id."""
+    body = await read_json(request, models.PeerToBan)
     return _order(lambda: runtime.network.ban(body.peer))
 
 
-@router.post("/partition")
-async def set_partition(runtime: Runtime, body: models.Partition) -> models.Done:
+@router.post("/partition", **_take(models.Partition))
+async def set_partition(runtime: Runtime, request: Request) -> models.Done:
     """Refuse all traffic with these peers, both ways; an empty list heals."""
+    body = await read_json(request, models.Partition)
     return _order(lambda: runtime.network.set_blocked(set(body.blocked)))
 
 
-@router.post("/log-level")
-async def change_log_level(body: models.LogLevel) -> models.Done:
+@router.post("/log-level", **_take(models.LogLevel))
+async def change_log_level(request: Request) -> models.Done:
     """Log more or less from now on."""
-    set_log_level(body.level)
+    set_log_level((await read_json(request, models.LogLevel)).level)
     return models.Done()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from fastapi import Request
+from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from consensus.errors import BadDelivery, Code
@@ -14,10 +15,13 @@ from node.problems import ApiCode, ApiError
 
 BODY_SECONDS = 30.0
 """A sender that takes longer holds a place that others wait for."""
+MAX_JSON_BYTES = 4_096
+"""The longest JSON body that any route takes."""
 BINARY = "application/octet-stream"
 JSON = "application/json"
 
 Result = TypeVar("Result")
+Fields = TypeVar("Fields", bound=BaseModel)
 
 
 async def read_body(request: Request, max_bytes: int, timeout_seconds: float = BODY_SECONDS) -> bytes:
@@ -30,6 +34,38 @@ async def read_body(request: Request, max_bytes: int, timeout_seconds: float = B
             return await _read(request, max_bytes)
     except TimeoutError:
         raise ApiError(ApiCode.TOO_SLOW) from None
+
+
+async def read_json(request: Request, model: type[Fields]) -> Fields:
+    """The model in a JSON body. FastAPI would read a body of any length, and before it asks who sends it.
+
+    Raises as `read_body` and `parse_json` do.
+    """
+    return parse_json(await read_body(request, MAX_JSON_BYTES), model)
+
+
+def parse_json(body: bytes, model: type[Fields]) -> Fields:
+    """The model in JSON bytes. Raises ApiError(BAD_REQUEST)."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        places = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        raise ApiError(ApiCode.BAD_REQUEST, "; ".join(places)) from error
+
+
+def describe_body(content: dict[str, Any]) -> dict[str, Any]:
+    """The `openapi_extra` of a route that reads its body itself; `content` is a schema by media type."""
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {media_type: {"schema": schema} for media_type, schema in content.items()},
+        }
+    }
+
+
+def refer_to(model: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a model that node.app documents by name."""
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:

@@ -19,7 +19,7 @@ from node.p2p.gate import get_client_host
 from node.problems import ApiCode, ApiError, describe_problems
 from node.routes.access import Runtime, hold_long_poll, hold_submission, require_evaluation
 from node.routes.answers import describe_rung
-from node.routes.bodies import BINARY, JSON, read_body, run_while_connected
+from node.routes.bodies import BINARY, JSON, describe_body, read_body, run_while_connected
 from node.runtime import NodeRuntime
 from node.submissions import SubmissionRecord
 
@@ -72,12 +72,7 @@ async def get_template(
         },
         **describe_problems(408, 409, 413, 422, 425, 429),
     },
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}},
-        }
-    },
+    openapi_extra=describe_body({BINARY: {"type": "string", "format": "binary"}}),
 )
 async def post_block(
     runtime: Runtime,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
-from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from chain.errors import PoolRefusal
@@ -20,11 +19,10 @@ from node.fields import Hash
 from node.problems import ApiCode, ApiError, describe_problems
 from node.routes.access import Cursor, Limit, Runtime, decode_cursor, encode_cursor
 from node.routes.answers import describe_mined, describe_pending
-from node.routes.bodies import BINARY, JSON, read_body
+from node.routes.bodies import BINARY, JSON, MAX_JSON_BYTES, describe_body, parse_json, read_body, refer_to
 from node.runtime import NodeRuntime
 
 router = APIRouter(prefix="/v1", tags=["transactions"])
-MAX_JSON_BYTES = 4_096
 
 TransactionId = Annotated[Hash, Path(description="id in hex")]
 
@@ -68,15 +66,9 @@ def list_mempool(
     "/transactions",
     status_code=201,
     responses=describe_problems(408, 409, 413, 422, 425, 429),
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                JSON: {"schema": {"$ref": "#/components/schemas/NewTransaction"}},
-                BINARY: {"schema": {"type": "string", "format": "binary"}},
-            },
-        }
-    },
+    openapi_extra=describe_body(
+        {JSON: refer_to(models.NewTransaction), BINARY: {"type": "string", "format": "binary"}}
+    ),
 )
 async def post_transaction(runtime: Runtime, request: Request) -> models.AcceptedTransaction:
     """Take a signed transfer, as JSON or as its 186 canonical bytes, and pass it on to the peers."""
@@ -84,18 +76,14 @@ async def post_transaction(runtime: Runtime, request: Request) -> models.Accepte
     body = await read_body(request, MAX_JSON_BYTES if is_json else SIGNED_BYTES)
     if not is_json and body.startswith(b"{"):
         raise ApiError(ApiCode.BAD_REQUEST, f"JSON needs the header Content-Type: {JSON}")
-    tx_id = await run_in_threadpool(_add, runtime, parse_json(body) if is_json else decode_signed(body))
+    tx_id = await run_in_threadpool(_add, runtime, parse_transfer(body) if is_json else decode_signed(body))
     runtime.network.announce_transaction(tx_id)
     return models.AcceptedTransaction(id=tx_id, status="pending")
 
 
-def parse_json(body: bytes) -> SignedTransfer:
+def parse_transfer(body: bytes) -> SignedTransfer:
     """The transfer in a JSON body. Raises ApiError(BAD_REQUEST)."""
-    try:
-        fields = models.NewTransaction.model_validate_json(body)
-    except ValidationError as error:
-        places = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        raise ApiError(ApiCode.BAD_REQUEST, "; ".join(places)) from error
+    fields = parse_json(body, models.NewTransaction)
     transfer = Transfer(
         version=fields.version,
         chain_id=fields.chain_id,

@@ -35,6 +35,13 @@ async def test_rejects_an_order_without_the_token(node: TestNode, name: str) -> 
     assert_problem(await order(node, name, ORDERS[name], token="0" * 64), 401, "unauthorized")
 
 
+@pytest.mark.parametrize("name", ORDERS)
+async def test_asks_for_the_token_before_it_looks_at_a_body(node: TestNode, name: str) -> None:
+    headers = {"content-type": "application/json"}
+    response = await node.client.post(f"/v1/admin/{name}", content=b"{", headers=headers)
+    assert_problem(response, 401, "unauthorized")
+
+
 @pytest.mark.parametrize("client", [("192.0.2.1", 1), ("nonsense", 1)])
 async def test_rejects_an_order_from_another_machine(node: TestNode, client: tuple[str, int]) -> None:
     transport = httpx.ASGITransport(app=node.app, client=client)
@@ -85,6 +92,14 @@ async def test_rejects_an_order_of_another_form(node: TestNode, name: str, body:
     assert_problem(await order(node, name, body), 400, "bad-request")
 
 
+@pytest.mark.parametrize("name", [name for name, body in ORDERS.items() if body is not None])
+async def test_rejects_an_order_that_is_too_long_or_no_json(node: TestNode, name: str) -> None:
+    headers = {"authorization": f"Bearer {node.runtime.admin_token}", "content-type": "application/json"}
+    for content, status, code in ((b" " * 4_097, 413, "too-large"), (b"{", 400, "bad-request")):
+        response = await node.client.post(f"/v1/admin/{name}", content=content, headers=headers)
+        assert_problem(response, status, code)
+
+
 async def test_the_log_level_changes(node: TestNode) -> None:
     before = logging.getLogger().level
     try:
@@ -107,7 +122,10 @@ async def test_the_token_is_in_the_data_directory_for_its_owner_alone(node: Test
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_every_order_is_covered() -> None:
+def test_every_order_is_covered_and_its_body_documented() -> None:
     prefix = "/v1/admin/"
-    routes = {path.removeprefix(prefix) for path in build_openapi()["paths"] if path.startswith(prefix)}
-    assert routes == set(ORDERS)
+    paths = build_openapi()["paths"]
+    routes = {path.removeprefix(prefix): paths[path]["post"] for path in paths if path.startswith(prefix)}
+    assert set(routes) == set(ORDERS)
+    with_body = {name for name, operation in routes.items() if "requestBody" in operation}
+    assert with_body == {name for name, body in ORDERS.items() if body is not None}
