@@ -91,7 +91,11 @@ class _Worker:
         """Spawn the process and wait until it holds the dataset. Raises EvaluatorUnavailable."""
         with self._lock:
             self.kill()
-            problem = self._spawn()
+            try:
+                problem = self._spawn()
+            except OSError as error:
+                # No memory or descriptors for it now; the next question tries again.
+                problem = f"a verification worker cannot be started: {error}"
             if problem is not None:
                 self.kill()
                 raise EvaluatorUnavailable(problem)
@@ -110,11 +114,11 @@ class _Worker:
     def kill(self) -> None:
         """End the process and wait for it."""
         with self._lock:
-            if self._process is None or self._pipe is None:
-                return
-            self._process.kill()
-            self._process.join(STOP_SECONDS)
-            self._pipe.close()
+            if self._process is not None:
+                self._process.kill()
+                self._process.join(STOP_SECONDS)
+            if self._pipe is not None:
+                self._pipe.close()
             self._process = self._pipe = None
 
     def interrupt(self) -> None:
@@ -124,16 +128,16 @@ class _Worker:
             process.kill()
 
     def _spawn(self) -> str | None:
-        """Start the process; what it answers when it is ready: None, or what went wrong."""
+        """Start the process; what it answers when it is ready: None, or what went wrong. Raises OSError."""
         context = multiprocessing.get_context("spawn")
         self._pipe, far_end = context.Pipe()
-        process = context.Process(
-            target=run_worker, args=(far_end, *self._dataset), name="freezenet-verify", daemon=True
-        )
-        process.start()
-        self._process = process
         # Only the child may hold the far end, or its death would not show here as an end of file.
-        far_end.close()
+        with far_end:
+            process = context.Process(
+                target=run_worker, args=(far_end, *self._dataset), name="freezenet-verify", daemon=True
+            )
+            process.start()
+        self._process = process
         try:
             problem: str | None = self._pipe.recv()
         except (EOFError, OSError):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +62,20 @@ async def pool(spec: ChainSpec, datasets: Path) -> AsyncIterator[VerificationPoo
 def stop_process(pid: int) -> None:
     """Suspend a worker: a check sent to it now is under way until it goes on or dies."""
     os.kill(pid, signal.SIGSTOP)
+
+
+@contextmanager
+def limit_descriptors(spare: int) -> Iterator[None]:
+    """Let this process open so many descriptors more and none beyond."""
+    free = [os.dup(0) for _ in range(spare + 1)]
+    for descriptor in free:
+        os.close(descriptor)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1], hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_worker_judges_exactly_and_outlives_a_crash(pool: VerificationPool, question: Question) -> None:
@@ -116,6 +132,31 @@ async def test_witness_that_kills_workers_is_not_judged(pool: VerificationPool, 
 
     with pytest.raises(EvaluatorUnavailable):
         check.result()
+
+
+async def test_pool_outlives_a_worker_that_cannot_be_replaced_at_once(
+    pool: VerificationPool, question: Question
+) -> None:
+    (pid,) = pool.worker_pids
+    os.kill(pid, signal.SIGKILL)
+    # The dead worker's descriptors are enough for a pipe to the next one, not for its start.
+    with limit_descriptors(0), pytest.raises(EvaluatorUnavailable, match="cannot be started"):
+        await pool.check(*question)
+
+    async with asyncio.timeout(60):
+        await pool.check(*question)
+
+
+@pytest.mark.parametrize("spare", [1, 2])
+async def test_pool_that_cannot_spawn_says_so(datasets: Path, spec: ChainSpec, spare: int) -> None:
+    """With one descriptor there is no pipe, with two there is no process."""
+    pool = VerificationPool(datasets, spec.task.dataset_id)
+    with limit_descriptors(spare), pytest.raises(EvaluatorUnavailable, match="cannot be started"):
+        await pool.start()
+
+    assert pool.worker_pids == []
+    await pool.start()
+    await pool.stop()
 
 
 async def test_pool_starts_once_the_dataset_is_there(
