@@ -47,7 +47,7 @@ _Delivery = tuple[Hash32, bytes]
 
 
 class SubmissionDesk:
-    """Background submissions, on the event loop; the oldest verdicts are forgotten."""
+    """Background submissions, on the event loop; the oldest verdicts are forgotten, none that is to come."""
 
     def __init__(
         self, importer: BlockImporter, metrics: Metrics, on_fatal: Callable[[BaseException], None]
@@ -146,4 +146,5 @@ class SubmissionDesk:
         self._records[record.block_id] = record
         self._records.move_to_end(record.block_id)
         while len(self._records) > MAX_REMEMBERED:
-            self._records.popitem(last=False)
+            judged = {block_id for block_id, _ in self._tasks}
+            del self._records[next(block_id for block_id in self._records if block_id not in judged)]

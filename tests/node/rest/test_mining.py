@@ -278,6 +278,24 @@ async def test_rejects_more_background_submissions_than_are_kept(start_node: Sta
         assert_problem(responses[-1], 429, "too-busy")
 
 
+async def test_a_block_that_is_being_judged_is_not_forgotten(
+    start_node: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.submissions.MAX_REMEMBERED", 3)
+    async with start_node(evaluator=GatedEvaluator(DummyWorkVerifier())) as node:
+        block = mine_block(node.spec, node.tip)
+        pending = (await node.submit(block, wait="0")).json()
+        orphans = [mine_block(node.spec, mine_block(node.spec, block, nonce=nonce)) for nonce in range(6)]
+        for orphan in orphans:
+            assert (await node.submit(orphan, wait="0")).status_code == 202
+            await wait_until(lambda: node.runtime.submissions.pending_count == 1)
+        kept = [node.runtime.submissions.get(orphan.block_id) is not None for orphan in orphans]
+        assert kept == [False] * 4 + [True] * 2
+        assert await node.get(pending["status_url"]) == pending
+        again = await node.submit(block, wait="0")
+        assert (again.status_code, again.json()) == (202, pending)
+
+
 async def test_another_delivery_of_an_id_in_the_background_is_judged_too(start_node: StartNode) -> None:
     evaluator = GatedEvaluator(DummyWorkVerifier())
     async with start_node(evaluator=evaluator) as node:
