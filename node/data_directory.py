@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -57,8 +58,16 @@ def open_data_directory(settings: NodeSettings) -> ChainSpec:
 
 
 def load_admin_token(settings: NodeSettings) -> str:
-    """The token that admin routes ask for, made at the first call."""
-    return _load_or_create(settings.token_path, secrets.token_hex(32)).strip()
+    """The 64 hex digits that admin routes ask for, made at the first call. Raises DataDirectoryError."""
+    path = settings.token_path
+    try:
+        token = _load_or_create(path, secrets.token_hex(32)).strip()
+        # An empty one would let in whoever gives none.
+        if re.fullmatch("[0-9a-fA-F]{64}", token) is None:
+            raise ValueError("not 64 hex digits")
+    except ValueError as error:
+        raise DataDirectoryError(f"{path} is damaged: {error}; remove it to get a new token") from error
+    return token
 
 
 def load_node_id(settings: NodeSettings) -> str:
@@ -95,7 +104,11 @@ def _load_or_create(path: Path, fresh: str) -> str:
         if not path.exists():
             draft = path.with_name(f"{path.name}.{os.getpid()}")
             draft.touch(mode=0o600)
-            draft.write_text(fresh + "\n", encoding="utf-8")
+            with draft.open("w", encoding="utf-8") as file:
+                file.write(fresh + "\n")
+                file.flush()
+                # Or a power cut could leave the name with nothing in it.
+                os.fsync(file.fileno())
             draft.replace(path)
         return path.read_text(encoding="utf-8")
     except OSError as error:

@@ -18,6 +18,8 @@ import pytest
 from chain.database import check_database
 from chain.spec_file import write_chain_spec
 from consensus.address import encode_address
+from node.data_directory import DataDirectoryError, load_admin_token
+from node.settings import NodeSettings
 from tests.builders import MINER, build_spec
 from tests.node.rest.conftest import TestNode, assert_problem, serve, wait_until
 
@@ -115,6 +117,16 @@ def test_a_taken_port_is_one_line(tmp_path: Path, chain_file: Path) -> None:
         port = taken.getsockname()[1]
         line = run_refused("run", "--dir", tmp_path / "node", "--chain", chain_file, "--port", str(port))
     assert line == f"freezenet: cannot listen on 127.0.0.1:{port}: Address already in use"
+
+
+@pytest.mark.parametrize("token", [b"", b"\n", b"0" * 63, b"x" * 64, b"\xff" * 64])
+def test_rejects_an_admin_token_that_is_none(tmp_path: Path, token: bytes) -> None:
+    settings = NodeSettings(dir=tmp_path)
+    settings.token_path.write_bytes(token)
+    with pytest.raises(DataDirectoryError, match="remove it to get a new token"):
+        load_admin_token(settings)
+    settings.token_path.unlink()
+    assert load_admin_token(settings) == load_admin_token(settings)
 
 
 def test_another_chain_is_one_line(tmp_path: Path, chain_file: Path) -> None:
