@@ -6,7 +6,7 @@ import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Annotated, cast
 
 from fastapi import Depends, Query, Request
@@ -38,7 +38,7 @@ class Places:
         return self._held.total()
 
     @contextmanager
-    def hold(self, host: str = "localhost") -> Iterator[None]:
+    def hold(self, host: str) -> Iterator[None]:
         """A place for the time of a request. Raises ApiError(TOO_BUSY)."""
         share = self._count if is_loopback(host) else max(1, self._count // 4)
         if self.held >= self._count or self._held[host] >= share:
@@ -80,10 +80,12 @@ async def hold_submission(request: Request) -> AsyncIterator[None]:
         yield
 
 
-async def hold_network(request: Request) -> AsyncIterator[None]:
-    """A place for rebuilding a network, which computes for as long as some hundred other requests."""
-    with cast(Places, request.app.state.network_places).hold():
-        yield
+def hold_network(request: Request) -> AbstractContextManager[None]:
+    """A place for rebuilding a network, which computes for as long as some hundred other requests.
+
+    No dependency: those last until the answer is sent, and its reader may take as long as he likes.
+    """
+    return cast(Places, request.app.state.network_places).hold(get_client_host(request))
 
 
 async def get_network_facts(request: Request) -> NetworkFacts:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
+from starlette.concurrency import run_in_threadpool
 
 from chain.records import BlockRecord
 from chain.view import View
@@ -97,10 +98,11 @@ def get_raw_block(runtime: Runtime, block: Reference, if_none_match: IfNoneMatch
 @router.get(
     "/{block}/model",
     response_class=Response,
-    dependencies=[Depends(hold_network)],
     responses={200: {"content": {BINARY: {}}}, **_RESPONSES, **describe_problems(429)},
 )
-def get_model(runtime: Runtime, block: Reference, if_none_match: IfNoneMatch = None) -> Response:
+async def get_model(
+    runtime: Runtime, request: Request, block: Reference, if_none_match: IfNoneMatch = None
+) -> Response:
     """The network as a safetensors file: int8 weights, M and B of every normalised layer, bias."""
 
     def build(view: View, record: BlockRecord) -> bytes | None:
@@ -110,7 +112,8 @@ def get_model(runtime: Runtime, block: Reference, if_none_match: IfNoneMatch = N
             return None
         return encode_network_file(runtime.spec.task, rung, record.header, witness)
 
-    return _answer_witness(runtime, block, if_none_match, build)
+    with hold_network(request):
+        return await run_in_threadpool(_answer_witness, runtime, block, if_none_match, build)
 
 
 def find_block(view: View, reference: str) -> BlockRecord:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
+import httpx
 import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load
 from sqlalchemy import update
+from starlette.types import Message, Receive, Scope, Send
 
 from chain.tables import witnesses
 from consensus.block import decode_block
@@ -182,6 +185,36 @@ async def test_rejects_a_limit_out_of_range(node: TestNode, limit: str) -> None:
 async def test_rejects_more_networks_at_once_than_there_are_places(node: TestNode) -> None:
     await node.mine()
     places = node.app.state.network_places
-    with places.hold(), places.hold():
+    with places.hold("127.0.0.1"), places.hold("127.0.0.1"):
         assert_problem(await node.client.get("/v1/blocks/tip/model"), 429, "too-busy")
     assert places.held == 0
+
+
+async def test_one_address_does_not_take_every_place_for_networks(node: TestNode) -> None:
+    await node.mine()
+    transport = httpx.ASGITransport(app=node.app, client=("192.0.2.1", 1))
+    with node.app.state.network_places.hold("192.0.2.1"):
+        async with httpx.AsyncClient(transport=transport, base_url="http://node") as stranger:
+            assert_problem(await stranger.get("/v1/blocks/tip/model"), 429, "too-busy")
+        assert (await node.client.get("/v1/blocks/tip/model")).status_code == 200
+
+
+async def test_who_does_not_read_a_network_holds_no_place(node: TestNode) -> None:
+    await node.mine()
+    is_sending, is_read = asyncio.Event(), asyncio.Event()
+
+    async def answer_slowly(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_slowly(message: Message) -> None:
+            is_sending.set()
+            await is_read.wait()
+            await send(message)
+
+        await node.app(scope, receive, send_slowly)
+
+    transport = httpx.ASGITransport(app=answer_slowly)
+    async with httpx.AsyncClient(transport=transport, base_url="http://node") as slow, asyncio.timeout(20):
+        reading = asyncio.create_task(slow.get("/v1/blocks/tip/model"))
+        await is_sending.wait()
+        assert node.app.state.network_places.held == 0
+        is_read.set()
+        assert (await reading).status_code == 200

@@ -183,7 +183,7 @@ async def _wait_until_polled(node: TestNode) -> None:
 async def test_rejects_more_long_polls_than_there_are_places(node: TestNode) -> None:
     places = node.app.state.long_poll_places
     work_id = (await get_template(node))["workid"]
-    held = [places.hold() for _ in range(256)]
+    held = [places.hold("127.0.0.1") for _ in range(256)]
     for place in held:
         place.__enter__()
     query = {"address": ADDRESS, "longpoll": work_id, "timeout": 0}
