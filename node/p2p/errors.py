@@ -22,6 +22,7 @@ class PeerCode(Enum):
     OTHER_PROTOCOL = ("other-protocol", 409, "the sender speaks another version of the protocol")
     OTHER_CHAIN = ("other-chain", 409, "the sender is on another chain")
     UNDECODABLE = ("undecodable", 400, "the request is not of the form that the message has")
+    TOO_SLOW = ("too-slow", 408, "the request's body did not arrive in time")
     TOO_LARGE = ("too-large", 413, "the request is longer than the message may be")
     TOO_MANY_REQUESTS = ("too-many-requests", 429, "the sender asks more often than the message allows")
     UNKNOWN_BLOCK = ("unknown-block", 404, "this node does not have the block")

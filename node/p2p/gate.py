@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from node.p2p.errors import PeerCode, Refusal
-from node.p2p.limits import MAX_SESSIONS, LimitTable, Message, MessageLimits
+from node.p2p.limits import BODY_SECONDS, MAX_SESSIONS, LimitTable, Message, MessageLimits
 from node.p2p.standing import MonotonicTime, Standing
 from node.p2p.urls import is_loopback
 from node.p2p.wire import NODE_HEADER, Hello
@@ -125,7 +126,18 @@ def get_client_host(request: Request) -> str:
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """The request's body. Raises Refusal(TOO_LARGE) before more than the limit is in memory."""
+    """The request's body.
+
+    Raises Refusal(TOO_LARGE) before more than the limit is in memory, Refusal(TOO_SLOW).
+    """
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _read(request, limit_bytes)
+    except TimeoutError:
+        raise Refusal(PeerCode.TOO_SLOW) from None
+
+
+async def _read(request: Request, limit_bytes: int) -> bytes:
     parts: list[bytes] = []
     length = 0
     async for part in request.stream():

@@ -45,6 +45,8 @@ class MessageLimits:
 
 LimitTable = Mapping[Message, MessageLimits]
 
+BODY_SECONDS = 30.0
+"""The longest time that a request's body may take to arrive, over REST too: its sender holds a place."""
 MAX_HEADERS = 2_000
 """Headers of one answer."""
 MAX_LOCATOR = 101

@@ -11,10 +11,9 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from consensus.errors import BadDelivery, Code
+from node.p2p.limits import BODY_SECONDS
 from node.problems import ApiCode, ApiError
 
-BODY_SECONDS = 30.0
-"""A sender that takes longer holds a place that others wait for."""
 MAX_JSON_BYTES = 4_096
 """The longest JSON body that any route takes."""
 BINARY = "application/octet-stream"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -52,26 +52,43 @@ def test_rows_are_positive_and_fit_what_they_bound() -> None:
     assert table[Message.HEADERS].request_bytes > limits_module.MAX_LOCATOR * 67
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "message"),
-    [
-        ("POST", "/handshake", Message.HANDSHAKE),
-        ("POST", "/headers", Message.HEADERS),
-        ("POST", "/announce", Message.ANNOUNCE),
-        ("POST", "/transactions", Message.PUSH_TRANSACTIONS),
-    ],
-)
-async def test_rejects_long_requests(
-    world: World, start_node: StartNode, method: str, path: str, message: Message
-) -> None:
+POSTED = {
+    "/handshake": Message.HANDSHAKE,
+    "/headers": Message.HEADERS,
+    "/announce": Message.ANNOUNCE,
+    "/transactions": Message.PUSH_TRANSACTIONS,
+}
+
+
+@pytest.mark.parametrize("path", POSTED)
+async def test_rejects_long_requests(world: World, start_node: StartNode, path: str) -> None:
     node = await start_node(1)
     peer = FakePeer(world, 7)
     await peer.greet(node)
 
-    body = b"x" * (get_limits()[message].request_bytes + 1)
-    answer = await peer.ask(node, method, path, content=body)
+    body = b"x" * (get_limits()[POSTED[path]].request_bytes + 1)
+    answer = await peer.ask(node, "POST", path, content=body)
 
     assert (answer.status_code, answer.json()["code"]) == (413, "too-large")
+
+
+@pytest.mark.parametrize("path", POSTED)
+async def test_rejects_a_body_that_does_not_come(
+    world: World, start_node: StartNode, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stream() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    node = await start_node(1)
+    peer = FakePeer(world, 7)
+    await peer.greet(node)
+    monkeypatch.setattr("node.p2p.gate.BODY_SECONDS", 0.05)
+
+    async with asyncio.timeout(10):
+        answer = await peer.ask(node, "POST", path, content=stream())
+
+    assert (answer.status_code, answer.json()["code"]) == (408, "too-slow")
 
 
 async def test_rejects_requests_that_come_too_often(world: World, start_node: StartNode) -> None:
