@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, insert, select
 
 from chain.chain import Chain
 from chain.errors import PoolCode, PoolRefusal
@@ -136,29 +136,18 @@ class Mempool:
         if commit.status == "side":
             return
         with self._change_lock, self._store.read() as view:
-            returned = [
-                signed
-                for record in reversed(commit.disconnected)
-                for signed in view.get_transfers(record.block_id)
-            ]
-            self._refresh(view, returned)
+            self._refresh(view)
 
     def _load(self) -> None:
         """Take back what waited before a restart; the tip may have moved past some of it."""
         with self._change_lock, self._store.read() as view:
-            rows = view.connection.execute(select(mempool).order_by(mempool.c.sequence)).all()
-            entries = [PoolEntry(row.sequence, row.tx_id, to_transfer(row.signed)) for row in rows]
-            self._remember([], entries)
-            self._refresh(view, [])
+            self._remember([], _read_entries(view, mempool.c.sequence >= 0))
+            self._refresh(view)
 
-    def _refresh(self, view: View, returned: Sequence[SignedTransfer]) -> None:
-        """Keep what the accounts of the snapshot allow, of what waits and of what came back."""
-        known = {signed.tx_id for signed in returned} & self._entries.keys()
-        fresh = [
-            PoolEntry(self._next_sequence + place, signed.tx_id, signed)
-            for place, signed in enumerate(returned)
-            if signed.tx_id not in known
-        ]
+    def _refresh(self, view: View) -> None:
+        """Keep what the accounts of the snapshot allow, of what waits and of what the chain gave back."""
+        returned = _read_entries(view, mempool.c.sequence < 0)
+        fresh = [replace(entry, sequence=self._next_sequence + place) for place, entry in enumerate(returned)]
         queues = _sort_queues([*fresh, *self._entries.values()])
         accounts = view.get_accounts(queues)
         kept = {
@@ -172,6 +161,7 @@ class Mempool:
         self._change(
             [entry for entry in self._entries.values() if entry.tx_id not in fitting],
             [entry for entry in added if entry.tx_id in fitting],
+            returned,
         )
         self._account_nonces = {sender: accounts[sender].nonce for sender in self._queues}
 
@@ -229,12 +219,16 @@ class Mempool:
         queue = self._queues[sender]
         return max(queue) - self._account_nonces[sender] + 1 > len(queue)
 
-    def _change(self, removed: Sequence[PoolEntry], added: Sequence[PoolEntry]) -> None:
-        """Change the disk in one transaction, then memory."""
-        if not removed and not added:
+    def _change(
+        self, removed: Sequence[PoolEntry], added: Sequence[PoolEntry], returned: Sequence[PoolEntry] = ()
+    ) -> None:
+        """Change the disk in one transaction, then memory; what the chain `returned` is settled by that."""
+        # What is added may lie there as returned, even where a client hands it in before `apply` comes to it.
+        gone = {entry.tx_id for entry in (*removed, *added, *returned)}
+        if not gone:
             return
         with self._store.write() as connection:
-            _write(connection, removed, added)
+            _write(connection, gone, added)
         self._remember(removed, added)
 
     def _remember(self, removed: Sequence[PoolEntry], added: Sequence[PoolEntry]) -> None:
@@ -268,10 +262,14 @@ def _sort_queues(entries: Iterable[PoolEntry]) -> dict[bytes, Queue]:
     return {sender: dict(sorted(queue.items())) for sender, queue in queues.items()}
 
 
-def _write(connection: Connection, removed: Sequence[PoolEntry], added: Sequence[PoolEntry]) -> None:
-    if removed:
-        gone = delete(mempool).where(mempool.c.tx_id == bindparam("gone"))
-        connection.execute(gone, [{"gone": entry.tx_id} for entry in removed])
+def _read_entries(view: View, condition: ColumnElement[bool]) -> list[PoolEntry]:
+    rows = view.connection.execute(select(mempool).where(condition).order_by(mempool.c.sequence))
+    return [PoolEntry(row.sequence, row.tx_id, to_transfer(row.signed)) for row in rows]
+
+
+def _write(connection: Connection, gone: Iterable[Hash32], added: Sequence[PoolEntry]) -> None:
+    forget = delete(mempool).where(mempool.c.tx_id == bindparam("gone"))
+    connection.execute(forget, [{"gone": tx_id} for tx_id in gone])
     if added:
         rows = [
             {"sequence": entry.sequence, "tx_id": entry.tx_id, "signed": encode_signed(entry.signed)}

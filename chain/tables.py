@@ -140,6 +140,7 @@ accounts = Table(
     Column("nonce", U64, nullable=False),
 )
 
+# Below zero in sequence are transfers that a commit took off the active chain, for the mempool to look at.
 mempool = Table(
     "mempool",
     metadata,

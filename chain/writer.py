@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, exists, func, insert, not_, select, update
 
 from chain.ledger import AccountChange
 from chain.records import BlockRecord, Candidate
 from chain.rows import select_blocks, to_block
-from chain.tables import account_changes, accounts, blocks, transactions, witnesses
+from chain.tables import account_changes, accounts, blocks, mempool, transactions, witnesses
 from consensus.block import Header, Witness, encode_header, encode_witness
 from consensus.encoding import Hash32, Height
 from consensus.ledger import Account, compute_fees
@@ -97,12 +97,16 @@ def write_served_witness(connection: Connection, header: Header) -> None:
 
 
 def disconnect(connection: Connection, fork_height: Height) -> tuple[BlockRecord, ...]:
-    """Take the active blocks above a height off the active chain; returns them, the old tip first."""
+    """Take the active blocks above a height off the active chain; returns them, the old tip first.
+
+    Their transfers wait again from this very transaction on, so that none is lost where the process dies.
+    """
     above = (blocks.c.active, blocks.c.height > fork_height)
     query = select_blocks().where(*above).order_by(blocks.c.height.desc())
     arrivals = [row.arrival for row in connection.execute(query).all()]
     connection.execute(update(blocks).where(*above).values(active=False))
     write_accounts(connection, _read_values(connection, arrivals, "before"))
+    _return_transfers(connection, arrivals[::-1])
     return tuple(get_record(connection, arrival) for arrival in arrivals)
 
 
@@ -121,6 +125,24 @@ def connect(connection: Connection, arrivals: Sequence[int]) -> tuple[BlockRecor
 def get_record(connection: Connection, arrival: int) -> BlockRecord:
     """The block of that arrival, as it stands within the transaction."""
     return to_block(connection.execute(select_blocks().where(blocks.c.arrival == arrival)).one())
+
+
+def _return_transfers(connection: Connection, arrivals: Sequence[int]) -> None:
+    """Put the transfers of blocks, the lowest first, where the mempool finds them; none that waits there."""
+    waits = exists().where(mempool.c.tx_id == transactions.c.tx_id)
+    query = (
+        select(transactions.c.tx_id, transactions.c.signed)
+        .where(transactions.c.block == bindparam("arrival"), not_(waits))
+        .order_by(transactions.c.position)
+    )
+    rows = [row for arrival in arrivals for row in connection.execute(query, {"arrival": arrival})]
+    lowest = connection.execute(select(func.min(mempool.c.sequence))).scalar_one() or 0
+    start = min(lowest, 0) - len(rows)
+    values = [
+        {"sequence": start + place, "tx_id": row.tx_id, "signed": row.signed}
+        for place, row in enumerate(rows)
+    ]
+    _insert(connection, mempool, values)
 
 
 def _read_values(connection: Connection, arrivals: Sequence[int], side: str) -> dict[bytes, Account]:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from chain.database import check_database
+from chain.mempool import Mempool
+from chain.signatures import verify_signature
 from consensus.params import ChainSpec
 from tests.builders import ALICE, BOB, CAROL, BuiltBlock, build_transfer, mine_block, open_chain, submit
 
@@ -56,10 +58,13 @@ def commit_and_die(directory: Path, point: str) -> subprocess.CompletedProcess[s
 def assert_goes_on(
     directory: Path, spec: ChainSpec, fork: tuple[list[BuiltBlock], BuiltBlock], is_committed: bool
 ) -> None:
-    """The database is sound, at the old tip or the new one as a whole, and import goes on."""
+    """The database is sound, at the old tip or the new one as a whole, its transfers wait, import goes on."""
     before, block = fork
     assert check_database(directory / "chain.sqlite3", spec) == []
     store, chain = open_chain(directory, spec)
+    disconnected = (*before[0].block.transfers, *before[1].block.transfers)
+    waiting, _ = Mempool(store, chain, verify_signature).list(None, 9)
+    assert waiting == (disconnected if is_committed else ())
     assert chain.tip.block_id == (block if is_committed else before[1]).block_id
     assert chain.is_known(block.block_id) is is_committed
     if not is_committed:
@@ -84,8 +89,9 @@ def test_killed_at_a_stage(
     assert_goes_on(directory, spec, fork, is_committed=stage == "commit-done")
 
 
-# Before the second write, within the undoing, within the redoing, and before the last write.
-@pytest.mark.parametrize("number", [7, 10, 13, 14, 18, 23, 24, 29])
+# Before the second write, within the undoing, before transfers wait again, within the redoing, and before the
+# last write.
+@pytest.mark.parametrize("number", [7, 10, 13, 14, 18, 22, 27, 28, 33])
 def test_killed_between_two_statements(
     tmp_path: Path,
     prepared: Path,

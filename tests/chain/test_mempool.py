@@ -210,6 +210,45 @@ def test_survives_a_restart(tmp_path: Path, spec: ChainSpec, genesis: BuiltBlock
     store.close()
 
 
+def test_disconnected_transfers_survive_a_restart(
+    tmp_path: Path, spec: ChainSpec, genesis: BuiltBlock
+) -> None:
+    store, chain = open_chain(tmp_path, spec)
+    mempool = Mempool(store, chain, verify_signature)
+    lost, both = (build_transfer(spec, key, CAROL.public) for key in (ALICE, BOB))
+    late = build_transfer(spec, ALICE, CAROL.public, nonce=1)
+    waiting = build_transfer(spec, CAROL, BOB.public)
+    left = mine_block(spec, genesis, [lost, both])
+    for block in (left, mine_block(spec, left, [late])):
+        mine_into(chain, mempool, block)
+    mempool.add(waiting)
+    right = mine_blocks(spec, genesis, 2, nonce=1)
+    for block in (*right, mine_block(spec, right[-1], [both])):
+        # Killed between the commit and the mempool's turn.
+        submit(chain, block)
+    store.close()
+    store, chain = open_chain(tmp_path, spec)
+    for _ in range(2):
+        mempool = Mempool(store, chain, verify_signature)
+        assert mempool.list(None, 9)[0] == (waiting, lost, late)
+    mempool.add(build_transfer(spec, CAROL, BOB.public, nonce=1))
+    store.close()
+
+
+def test_takes_a_disconnected_transfer_before_its_turn(
+    store: Store, chain: Chain, mempool: Mempool, spec: ChainSpec, genesis: BuiltBlock
+) -> None:
+    signed = build_transfer(spec, ALICE, BOB.public)
+    mine_into(chain, mempool, mine_block(spec, genesis, [signed]))
+    first, second = mine_blocks(spec, genesis, 2, nonce=1)
+    mine_into(chain, mempool, first)
+    commit = submit(chain, second)
+    mempool.add(signed)
+    mempool.apply(commit)
+    assert mempool.list(None, 9)[0] == (signed,)
+    assert Mempool(store, chain, verify_signature).list(None, 9)[0] == (signed,)
+
+
 def test_reorganisation_brings_transfers_back(
     store: Store, chain: Chain, mempool: Mempool, spec: ChainSpec, genesis: BuiltBlock
 ) -> None:
