@@ -14,6 +14,10 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _MAX_NAME_CHARACTERS = 253
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def normalise_url(url: str) -> str:
@@ -58,11 +62,12 @@ def is_private(host: str) -> bool:
     return address is not None and not is_public_address(address)
 
 
-def is_public_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+def is_public_address(address: _Address) -> bool:
     """Whether an address leads to the public internet, also where IPv6 wraps an IPv4 one."""
-    inner = address
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or address
+    inner = _unwrap(address)
+    if isinstance(inner, ipaddress.IPv6Address) and inner not in _GLOBAL_UNICAST:
+        # Nothing else is allocated: local translation, site-local and IPv4-compatible addresses among it.
+        return False
     return inner.is_global and not inner.is_multicast
 
 
@@ -87,8 +92,16 @@ def _check_readable(url: str) -> None:
         raise ValueError(f"{url!r} has no host")
 
 
-def _parse_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _parse_address(host: str) -> _Address | None:
     try:
         return ipaddress.ip_address(host)
     except ValueError:
         return None
+
+
+def _unwrap(address: _Address) -> _Address:
+    """The IPv4 address to which an IPv6 one leads: mapped, 6to4 or translated; any other as it is."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    translated = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else None
+    return address.ipv4_mapped or address.sixtofour or translated or address

@@ -92,6 +92,12 @@ def test_rejects_urls_of_no_peer(url: str) -> None:
         "::ffff:10.0.0.1",
         "::ffff:127.0.0.1",
         "2002:0a00:0001::1",
+        "64:ff9b::a00:1",
+        "64:ff9b::7f00:1",
+        "64:ff9b:1::808:808",
+        "::10.0.0.1",
+        "::8.8.8.8",
+        "fec0::1",
         "localhost",
         "node.local",
         "vault.internal",
@@ -101,7 +107,9 @@ def test_private_hosts(host: str) -> None:
     assert is_private(host)
 
 
-@pytest.mark.parametrize("host", ["8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8", "example.org"])
+@pytest.mark.parametrize(
+    "host", ["8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8", "64:ff9b::808:808", "example.org"]
+)
 def test_public_hosts(host: str) -> None:
     assert not is_private(host)
 
