@@ -1,5 +1,7 @@
 """How many false blocks one client's address may have judged: over REST nobody shakes hands or is barred.
 
+The addresses of one IPv6 subnet count as one.
+
 Owns the count. Whose a block is, and what one is told who has spent his share, is the caller's.
 """
 
@@ -12,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from consensus.errors import BadDelivery, RuleViolation
-from node.p2p.urls import is_loopback
+from node.p2p.urls import get_subnet, is_loopback
 
 FALSE_BLOCKS = 8
 """False blocks of one address at once after a pause, and blocks of it that are judged at the same time."""
@@ -48,7 +50,7 @@ class ClientAllowance:
 
         Raises AllowanceSpent.
         """
-        share = None if is_loopback(host) else self._take(host)
+        share = None if is_loopback(host) else self._take(get_subnet(host))
         try:
             yield
         except (BadDelivery, RuleViolation):

@@ -21,7 +21,7 @@ from node.p2p.limits import MAX_DIALS, MAX_PEERS_PER_HOST, LimitTable
 from node.p2p.peers import Address, AddressBook, Origin, Peer, PeerInfo, PeerState
 from node.p2p.settings import PeerSettings
 from node.p2p.standing import MonotonicTime, Standing
-from node.p2p.urls import get_host, is_loopback, is_private, normalise_url
+from node.p2p.urls import get_host, get_subnet, is_loopback, is_private, normalise_url
 from node.p2p.wire import Hello
 
 LOG = logging.getLogger("freezenet.p2p")
@@ -254,7 +254,8 @@ class Connections:
         if any(self._standing.is_barred(host, ()) for host in peer.hosts):
             return "its address is barred"
         strangers = [other for other in self.peers if other.address.origin != "configured"]
-        neighbours = [other for other in strangers if other.hosts & peer.hosts]
+        subnets = set(map(get_subnet, peer.hosts))
+        neighbours = [other for other in strangers if subnets & set(map(get_subnet, other.hosts))]
         if len(neighbours) >= MAX_PEERS_PER_HOST and not any(map(is_loopback, peer.hosts)):
             return f"{len(neighbours)} peers are connected with at its address"
         return None

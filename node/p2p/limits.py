@@ -79,7 +79,7 @@ MAX_REMEMBERED_IDS = 10_000
 MAX_WITNESS_PEERS = 4
 """Peers asked for the witness that a block commits to."""
 MAX_PEERS_PER_HOST = 3
-"""Peers connected with at one address, beside the configured ones and those on this machine."""
+"""Peers connected with at one address or IPv6 /64, beside the configured ones and those on this machine."""
 MAX_DIALS = 8
 """Dials under way at once."""
 

@@ -1,6 +1,7 @@
 """Who is refused: liars for a time, whom the operator banned, and the other side of a partition.
 
-A liar is known by its host alone: anybody can call himself by another's node id or URL.
+A liar is known by its host alone, an IPv6 one with its whole /64: anybody can call himself by another's node
+id or URL.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 
 from node.p2p.limits import MAX_BARRED
-from node.p2p.urls import is_loopback, normalise_url
+from node.p2p.urls import get_subnet, is_loopback, normalise_url
 
 MonotonicTime = Callable[[], float]
 """Seconds on a clock that never jumps: the event loop's."""
@@ -26,10 +27,11 @@ class Standing:
 
     def bar(self, host: str, seconds: float) -> None:
         """Refuse a liar's host for a time; never this machine."""
-        if is_loopback(host):
+        subnet = get_subnet(host)
+        if is_loopback(subnet):
             return
-        self._barred_until[host] = self._time() + seconds
-        self._barred_until.move_to_end(host)
+        self._barred_until[subnet] = self._time() + seconds
+        self._barred_until.move_to_end(subnet)
         while len(self._barred_until) > MAX_BARRED:
             self._barred_until.popitem(last=False)
 
@@ -43,7 +45,8 @@ class Standing:
 
     def is_barred(self, host: str, names: Iterable[str | None]) -> bool:
         """Whether a host is a liar's, or any of its URLs and node ids is banned."""
-        return self._barred_until.get(host, 0.0) > self._time() or not self._banned.isdisjoint(names)
+        barred_until = self._barred_until.get(get_subnet(host), 0.0)
+        return barred_until > self._time() or not self._banned.isdisjoint(names)
 
     def is_blocked(self, names: Iterable[str | None]) -> bool:
         """Whether any of these URLs and node ids is on the other side of the partition."""

@@ -51,7 +51,22 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     address = _parse_address(host)
-    return address is not None and address.is_loopback
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return address is not None and (mapped or address).is_loopback
+
+
+def get_subnet(host: str) -> str:
+    """What a host counts as where hosts are limited or barred: whoever has an IPv6 address has its whole /64.
+
+    An IPv6 address that leads to an IPv4 one counts as that; names and this machine's own are as they are.
+    """
+    address = _parse_address(host)
+    if address is None or address.is_loopback:
+        return host
+    inner = _unwrap(address)
+    if isinstance(inner, ipaddress.IPv4Address):
+        return str(inner)
+    return str(ipaddress.IPv6Network((int(inner), 64), strict=False))
 
 
 def is_private(host: str) -> bool:

@@ -467,10 +467,11 @@ async def test_name_that_begins_to_lead_elsewhere_blames_nobody_else(
     await until(lambda: node.tip_id == block.block_id)
 
 
-async def test_one_host_takes_few_places(world: World, start_node: StartNode) -> None:
+@pytest.mark.parametrize("address", ["10.0.0.7", "2001:db8:1:2::{number}"])
+async def test_one_host_takes_few_places(world: World, start_node: StartNode, address: str) -> None:
     node = await start_node(1, max_peers=6)
     crowd = [FakePeer(world, number, host=f"crowd-{number}.example") for number in range(20, 26)]
-    world.names |= {peer.host: "10.0.0.7" for peer in crowd}
+    world.names |= {peer.host: address.format(number=number) for number, peer in enumerate(crowd)}
     for peer in crowd:
         await peer.greet(node)
     await until(lambda: all("/handshake" in peer.asked for peer in crowd))

@@ -7,7 +7,7 @@ import pytest
 
 from node.p2p.guard import PublicTransport, resolve_host
 from node.p2p.standing import Standing
-from node.p2p.urls import get_host, is_loopback, is_private, normalise_url
+from node.p2p.urls import get_host, get_subnet, is_loopback, is_private, normalise_url
 
 
 @pytest.mark.parametrize(
@@ -115,14 +115,29 @@ def test_public_hosts(host: str) -> None:
 
 
 def test_loopback_hosts() -> None:
-    assert [is_loopback(host) for host in ("127.0.0.9", "::1", "localhost", "10.0.0.1", "example.org")] == [
-        True,
-        True,
-        True,
-        False,
-        False,
-    ]
+    assert all(map(is_loopback, ("127.0.0.9", "::1", "::ffff:127.0.0.1", "localhost")))
+    assert not any(map(is_loopback, ("10.0.0.1", "::ffff:10.0.0.1", "example.org")))
     assert get_host("http://[::1]:80") == "::1"
+
+
+@pytest.mark.parametrize(
+    ("host", "subnet"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2002:c000:201::5", "192.0.2.1"),
+        ("64:ff9b::c000:201", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::", "2001:db8:1:3::/64"),
+        ("::1", "::1"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("example.org", "example.org"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_addresses_of_one_subnet_count_as_one(host: str, subnet: str) -> None:
+    assert get_subnet(host) == subnet
 
 
 class Recorder(httpx.AsyncBaseTransport):
@@ -203,3 +218,12 @@ def test_bars_are_bounded_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not standing.is_barred("127.0.0.1", ())
     now = 60.0
     assert not standing.is_barred("10.0.0.3", ())
+
+
+def test_bar_holds_for_a_liar_s_subnet() -> None:
+    standing = Standing(lambda: 0.0)
+    standing.bar("2001:db8:1:2::1", 60.0)
+    standing.bar("::ffff:127.0.0.1", 60.0)
+
+    barred = [standing.is_barred(host, ()) for host in ("2001:db8:1:2::2", "2001:db8:1:3::1", "127.0.0.1")]
+    assert barred == [True, False, False]

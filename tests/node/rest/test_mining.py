@@ -344,6 +344,17 @@ def test_true_blocks_cost_no_share_and_false_ones_are_forgiven_in_time() -> None
         pass
 
 
+def test_addresses_of_one_subnet_share_what_they_may_send_in_vain() -> None:
+    allowance = ClientAllowance(lambda: 0.0)
+    for number in range(FALSE_BLOCKS):
+        with pytest.raises(BadDelivery), allowance.hold(f"2001:db8:1:2::{number}"):
+            raise BadDelivery(Code.WRONG_TRAIN_COUNT)
+    with pytest.raises(AllowanceSpent), allowance.hold("2001:db8:1:2::ffff"):
+        raise AssertionError("the share is spent")
+    with allowance.hold("2001:db8:1:3::"):
+        pass
+
+
 async def test_rejects_an_unknown_submission(node: TestNode) -> None:
     assert_problem(await node.client.get(f"/v1/mining/blocks/{'00' * 32}"), 404, "not-found")
 
