@@ -14,6 +14,7 @@ from uvicorn.config import LifespanType
 
 from consensus.params import ChainSpec
 from node.app import build_app
+from node.incoming import BACKLOG, ConnectionPlaces, IncomingProtocol, count_places, raise_file_limit
 from node.runtime import NodeRuntime
 from node.settings import NodeSettings
 
@@ -25,6 +26,7 @@ def run_node(settings: NodeSettings, spec: ChainSpec, listener: socket.socket) -
 
     Raises StoreError and DataDirectoryError where the node cannot begin, and whatever made it stop by itself.
     """
+    raise_file_limit()
     runtime = NodeRuntime(settings, spec, clock=time.time, random=random.SystemRandom())
     NodeServer(runtime, build_app(runtime)).run(sockets=[listener])
     if runtime.failure is not None:
@@ -32,7 +34,10 @@ def run_node(settings: NodeSettings, spec: ChainSpec, listener: socket.socket) -
 
 
 class NodeServer(uvicorn.Server):
-    """uvicorn, which sends streams home before it waits for them, and raises no signal at its end."""
+    """uvicorn, which sends streams home before it waits for them, and raises no signal at its end.
+
+    It serves as many connections as the process has descriptors for when this is made.
+    """
 
     def __init__(self, runtime: NodeRuntime, app: FastAPI, lifespan: LifespanType = "on") -> None:
         super().__init__(
@@ -42,8 +47,13 @@ class NodeServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 timeout_graceful_shutdown=GRACEFUL_SECONDS,
+                http=IncomingProtocol,
+                # An upgraded connection would leave the protocol that counts it.
+                ws="none",
+                backlog=BACKLOG,
             )
         )
+        self.server_state = ConnectionPlaces(count_places())
         self._runtime = runtime
         self._loop: asyncio.AbstractEventLoop | None = None
 
