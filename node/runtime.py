@@ -32,7 +32,7 @@ from node.events import EventBus
 from node.importing import BlockImporter
 from node.metrics import Gauges, Metrics
 from node.mining import WorkSource
-from node.p2p.guard import PublicTransport, resolve_host
+from node.p2p.guard import GuardedTransport, resolve_host
 from node.p2p.network import PeerNetwork
 from node.p2p.settings import PeerSettings
 from node.settings import NodeSettings
@@ -136,9 +136,7 @@ class NodeRuntime:
 
     def make_dataset_transport(self) -> httpx.AsyncBaseTransport:
         """The way to the dataset's sources: a peer's name may lead elsewhere than when it was dialled."""
-        if self.settings.allow_private_peers:
-            return self._make_transport()
-        return PublicTransport(self._make_transport(), self._is_named_source, resolve_host)
+        return GuardedTransport(self._make_transport(), self._may_be_private, resolve_host)
 
     def fail(self, error: BaseException) -> None:
         """Stop loudly: a database that fails or an impossible state is nothing to go on from."""
@@ -208,11 +206,11 @@ class NodeRuntime:
         assert self._pool is not None
         return self._pool
 
-    def _is_named_source(self, url: httpx.URL) -> bool:
-        """Whether the operator named the source or the peer that a URL belongs to."""
+    def _may_be_private(self, url: httpx.URL) -> bool:
+        """Whether the operator named the source or the peer that a URL belongs to, or lets all be private."""
         named = map(httpx.URL, self.settings.dataset_sources)
         is_source = any((url.scheme, url.netloc) == (source.scheme, source.netloc) for source in named)
-        return is_source or self.network.is_configured(url)
+        return self.settings.allow_private_peers or is_source or self.network.is_configured(url)
 
     def _list_sources(self) -> list[str]:
         """Who may have the dataset: what the operator named, then every peer connected with."""

@@ -1,4 +1,4 @@
-"""A transport that reaches public addresses alone, whatever a host's name resolves to."""
+"""A transport that looks names up itself and, but for exempt URLs, reaches public addresses alone."""
 
 from __future__ import annotations
 
@@ -6,17 +6,28 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
 from node.p2p.urls import is_public_address
 
+LOOKUP_SECONDS = 5.0
+"""A name that is not resolved by then leads nowhere."""
+MAX_LOOKUPS = 64
+"""Names looked up at once. The system's resolver cannot be interrupted, so one that hangs keeps its place."""
+MAX_TRIED_ADDRESSES = 3
+"""Addresses of one name that are tried."""
+
 Resolve = Callable[[str], Awaitable[list[str]]]
 """host → its IP addresses; empty where it has none."""
 
+# Never asyncio's own threads: names that nobody answers for would keep all other work waiting.
+_LOOKUPS = ThreadPoolExecutor(MAX_LOOKUPS, "lookup")
 
-class PublicTransport(httpx.AsyncBaseTransport):
-    """Resolves the host itself, refuses private addresses, and connects to the very address that it checked.
+
+class GuardedTransport(httpx.AsyncBaseTransport):
+    """Resolves the host itself, refuses private addresses, and connects to the addresses that it checked.
 
     A check followed by a second resolution inside the inner transport could be answered differently.
     """
@@ -24,33 +35,64 @@ class PublicTransport(httpx.AsyncBaseTransport):
     def __init__(
         self, inner: httpx.AsyncBaseTransport, is_exempt: Callable[[httpx.URL], bool], resolve: Resolve
     ) -> None:
+        """Exempt URLs may lead to private addresses."""
         self._inner = inner
         self._is_exempt = is_exempt
         self._resolve = resolve
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Raises httpx.ConnectError where the host has no address, or one that is not public."""
-        host = request.url.host
-        if not self._is_exempt(request.url):
-            addresses = await self._resolve(host)
-            if not addresses or not all(is_public_address(ipaddress.ip_address(a)) for a in addresses):
-                raise httpx.ConnectError(f"{host} leads to a private address or to none", request=request)
-            # The Host header is set already; TLS checks the certificate against the name, not the address.
-            request.extensions = {**request.extensions, "sni_hostname": host}
-            request.url = request.url.copy_with(host=addresses[0])
-        return await self._inner.handle_async_request(request)
+        host = request.url.raw_host.decode("ascii")
+        addresses = await self._resolve(host)
+        is_exempt = self._is_exempt(request.url)
+        if not addresses or not (is_exempt or all(map(_is_public, addresses))):
+            raise httpx.ConnectError(f"{host} leads to a private address or to none", request=request)
+        if addresses == [host]:
+            return await self._inner.handle_async_request(request)
+        return await self._connect(request, addresses[:MAX_TRIED_ADDRESSES])
 
     async def aclose(self) -> None:
         """Close the inner transport."""
         await self._inner.aclose()
 
+    async def _connect(self, request: httpx.Request, addresses: list[str]) -> httpx.Response:
+        """The answer of the first address that takes a connection; the time for that is shared by all."""
+        url, timeout = request.url, dict(request.extensions.get("timeout", {}))
+        if timeout.get("connect") is not None:
+            timeout["connect"] /= len(addresses)
+        # The Host header is set already; TLS checks the certificate against the name, not the address.
+        sni_hostname = url.raw_host.decode("ascii")
+        request.extensions = {**request.extensions, "timeout": timeout, "sni_hostname": sni_hostname}
+        for address in addresses[:-1]:
+            request.url = url.copy_with(host=address)
+            try:
+                return await self._inner.handle_async_request(request)
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                continue
+        request.url = url.copy_with(host=addresses[-1])
+        return await self._inner.handle_async_request(request)
+
 
 async def resolve_host(host: str) -> list[str]:
-    """The addresses that the system's resolver gives."""
+    """The addresses that the system's resolver gives in time."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        ipaddress.ip_address(host)
+        return [host]
+    except ValueError:
+        pass
+    try:
+        async with asyncio.timeout(LOOKUP_SECONDS):
+            return await asyncio.get_running_loop().run_in_executor(_LOOKUPS, _look_up, host)
     except (OSError, UnicodeError):
-        # A name with labels that no resolver takes fails while it is encoded.
+        # A name with labels that no resolver takes fails while it is encoded. Out of time is an OSError too.
         return []
+
+
+def _look_up(host: str) -> list[str]:
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     # An IPv6 address may carry a scope, which means it is a local one.
-    return [str(entry[4][0]).split("%")[0] for entry in found]
+    return list(dict.fromkeys(str(entry[4][0]).split("%")[0] for entry in found))
+
+
+def _is_public(address: str) -> bool:
+    return is_public_address(ipaddress.ip_address(address))

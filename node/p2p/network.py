@@ -24,7 +24,7 @@ from node.p2p.client import build_http
 from node.p2p.connections import Connections, OnFatal
 from node.p2p.errors import PeerCode, PeerError, PeerLied, Refusal
 from node.p2p.gate import Gate, Session
-from node.p2p.guard import PublicTransport, Resolve, resolve_host
+from node.p2p.guard import GuardedTransport, Resolve, resolve_host
 from node.p2p.limits import MAX_ADDRESSES, MAX_WITNESS_PEERS, build_limits
 from node.p2p.peers import Peer, PeerInfo
 from node.p2p.relay import Relay
@@ -171,10 +171,10 @@ class PeerNetwork:
         return None
 
     def _build_http(self, transport: TransportFactory, resolve: Resolve) -> httpx.AsyncClient:
-        inner = transport()
-        if not self._settings.allow_private_peers:
-            inner = PublicTransport(inner, self.is_configured, resolve)
-        return build_http(inner)
+        return build_http(GuardedTransport(transport(), self._may_be_private, resolve))
+
+    def _may_be_private(self, url: httpx.URL) -> bool:
+        return self._settings.allow_private_peers or self.is_configured(url)
 
     def _build_hello(self) -> Hello:
         return Hello(

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import threading
+from typing import NoReturn
+
 import httpx
 import pytest
 
-from node.p2p.guard import PublicTransport, resolve_host
+from node.p2p import guard as guard_module
+from node.p2p.guard import GuardedTransport, resolve_host
 from node.p2p.standing import Standing
 from node.p2p.urls import get_host, get_subnet, is_loopback, is_private, normalise_url
 
@@ -168,7 +174,7 @@ async def resolve(host: str) -> list[str]:
 
 async def test_guard_connects_to_the_address_that_it_checked() -> None:
     recorder = Recorder()
-    guard = PublicTransport(recorder, lambda _url: False, resolve)
+    guard = GuardedTransport(recorder, lambda _url: False, resolve)
     async with httpx.AsyncClient(transport=guard) as client:
         await client.get("https://public.example:8645/x")
         await client.get("http://8.8.4.4/x")
@@ -183,7 +189,7 @@ async def test_guard_connects_to_the_address_that_it_checked() -> None:
 @pytest.mark.parametrize("host", ["mixed.example", "private.example", "nobody.example"])
 async def test_guard_rejects_names_that_lead_to_private_addresses(host: str) -> None:
     recorder = Recorder()
-    async with httpx.AsyncClient(transport=PublicTransport(recorder, lambda _url: False, resolve)) as client:
+    async with httpx.AsyncClient(transport=GuardedTransport(recorder, lambda _url: False, resolve)) as client:
         with pytest.raises(httpx.ConnectError):
             await client.get(f"http://{host}/")
 
@@ -192,19 +198,57 @@ async def test_guard_rejects_names_that_lead_to_private_addresses(host: str) -> 
 
 async def test_guard_lets_the_operator_s_own_choice_pass() -> None:
     recorder = Recorder()
-    guard = PublicTransport(recorder, lambda url: url.port == 8645, resolve)
+    guard = GuardedTransport(recorder, lambda url: url.port == 8645, resolve)
     async with httpx.AsyncClient(transport=guard) as client:
         await client.get("http://private.example:8645/")
         with pytest.raises(httpx.ConnectError):
             await client.get("http://private.example:22/")
 
-    assert [request.url.host for request in recorder.requests] == ["private.example"]
+    assert [request.url.host for request in recorder.requests] == ["127.0.0.1"]
+
+
+async def test_guard_goes_on_to_the_next_address_where_nobody_listens() -> None:
+    asked = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        asked.append((request.url.host, request.extensions["timeout"]["connect"]))
+        if request.url.host == "8.8.8.8":
+            raise httpx.ConnectError("nobody listens there", request=request)
+        return httpx.Response(200)
+
+    guard = GuardedTransport(httpx.MockTransport(answer), lambda _url: True, resolve)
+    async with httpx.AsyncClient(transport=guard, timeout=4.0) as client:
+        await client.get("http://mixed.example/")
+
+    assert asked == [("8.8.8.8", 2.0), ("10.0.0.1", 2.0)]
 
 
 async def test_system_resolver_knows_this_machine_and_not_nonsense() -> None:
     assert "127.0.0.1" in await resolve_host("127.0.0.1")
     assert await resolve_host("no-such-host.invalid") == []
     assert await resolve_host("a..b") == []
+
+
+async def test_names_that_nobody_answers_for_keep_no_other_work_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered = threading.Event()
+
+    def hang(*_: object, **__: object) -> NoReturn:
+        answered.wait()
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    monkeypatch.setattr(guard_module, "LOOKUP_SECONDS", 0.2)
+    try:
+        async with asyncio.timeout(10):
+            # More than there are threads, here or of asyncio's.
+            names = [f"{number}.example" for number in range(2 * guard_module.MAX_LOOKUPS)]
+            assert await asyncio.gather(*map(resolve_host, names)) == [[]] * len(names)
+            assert await asyncio.to_thread(lambda: "done") == "done"
+            assert await resolve_host("192.0.2.1") == ["192.0.2.1"]
+    finally:
+        answered.set()
 
 
 def test_bars_are_bounded_and_end(monkeypatch: pytest.MonkeyPatch) -> None:

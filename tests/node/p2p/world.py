@@ -25,6 +25,7 @@ from consensus.block import Header, Witness
 from consensus.encoding import Hash32
 from consensus.params import ChainSpec
 from node.importing import BlockImporter, Source
+from node.p2p.guard import resolve_host
 from node.p2p.network import PeerNetwork
 from node.p2p.peers import PeerInfo
 from node.p2p.settings import PeerSettings
@@ -53,7 +54,11 @@ class World:
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     """(from, method, URL) of every request, in order."""
     names: dict[str, str] = field(default_factory=dict)
-    """Addresses by name; other hosts are their own address."""
+    """Addresses by name."""
+
+    async def resolve(self, host: str) -> list[str]:
+        """The addresses of a name, or an address itself."""
+        return [self.names[host]] if host in self.names else await resolve_host(host)
 
     @property
     def genesis(self) -> BuiltBlock:
@@ -70,13 +75,13 @@ class WorldTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self._world.requests.append((self._own_host, request.method, str(request.url)))
-        app = self._world.apps.get(request.url.host)
+        # The URL holds the address that the name led to.
+        app = self._world.apps.get(request.headers["Host"])
         if app is None:
             raise httpx.ConnectError("nobody listens there", request=request)
         inner = httpx.ASGITransport(app, client=(self._own_host, 40_000))
         response = await inner.handle_async_request(request)
-        address = self._world.names.get(request.url.host, request.url.host)
-        response.extensions["network_stream"] = WorldStream((address, 80))
+        response.extensions["network_stream"] = WorldStream((request.url.host, 80))
         return response
 
 
@@ -142,6 +147,7 @@ class Node:
             self.clock,
             Random(number),
             self.failures.append,
+            world.resolve,
         )
 
     @property

@@ -102,7 +102,7 @@ async def test_a_node_fetches_its_dataset_evaluates_and_serves_it(
     start_node: StartNode, tmp_path: Path
 ) -> None:
     source = build_dataset_source(tmp_path / "source")
-    settings = {"dataset_sources": ("http://data",)}
+    settings = {"dataset_sources": ("http://127.0.0.1:8700",)}
     async with start_node(with_workers=True, transport=lambda: source, **settings) as node:
         header = build_header(node.spec, node.tip)
         rung = get_rung(node.spec, node.tip, header)
