@@ -43,7 +43,7 @@ MAX_RETRY_SECONDS = 5.0
 CONNECT_SECONDS = 5.0
 """The longest time until a connection stands."""
 MAX_PROBLEM_BYTES = 4_096
-"""Length of a refusal's body."""
+"""Length of a refusal's body; of a longer one, such as a gateway's page, nothing is read as a code."""
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -173,8 +173,7 @@ class PeerClient:
                 response = await self._http.send(request, stream=True)
                 try:
                     self._note_remote_host(response)
-                    is_answer = response.is_success
-                    body = await _read(response, limits.answer_bytes if is_answer else MAX_PROBLEM_BYTES)
+                    body = await _read_reply(response, limits.answer_bytes)
                 finally:
                     await response.aclose()
         except TimeoutError as error:
@@ -198,14 +197,24 @@ def _get_remote_host(response: httpx.Response) -> str | None:
     return None if address is None else str(address[0]).split("%")[0]
 
 
-async def _read(response: httpx.Response, limit_bytes: int) -> bytes:
-    """The body as it came, never decompressed: a small one could unpack to any size."""
+async def _read_reply(response: httpx.Response, answer_bytes: int) -> bytes:
+    """The body of an answer or a refusal; nothing of a refusal that is too long. Raises PeerLied."""
+    if not response.is_success:
+        return await _read(response, MAX_PROBLEM_BYTES) or b""
+    body = await _read(response, answer_bytes)
+    if body is None:
+        raise PeerLied(str(PeerCode.TOO_LARGE), f"an answer of more than {answer_bytes} bytes")
+    return body
+
+
+async def _read(response: httpx.Response, limit_bytes: int) -> bytes | None:
+    """The body as it came, never decompressed: a small one could unpack to any size. None: it is longer."""
     parts: list[bytes] = []
     length = 0
     async for part in response.aiter_raw():
         length += len(part)
         if length > limit_bytes:
-            raise PeerLied(str(PeerCode.TOO_LARGE), f"an answer of more than {limit_bytes} bytes")
+            return None
         parts.append(part)
     return b"".join(parts)
 

@@ -261,6 +261,7 @@ async def test_cookies_of_peers_are_not_kept() -> None:
         (b"?", "no-code"),
         (b"[]", "no-code"),
         (b"[" * 4_096, "no-code"),
+        (b'{"code": "barred"}' + b" " * 5_000, "no-code"),
     ],
 )
 async def test_refusal_carries_its_code(body: bytes, code: str) -> None:
