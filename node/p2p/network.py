@@ -157,17 +157,36 @@ class PeerNetwork:
         self._relay.announce_transfer(tx_id)
 
     async def find_witness(self, block_id: Hash32, witness_id: Hash32, source: Source) -> Witness | None:
-        """Ask peers for a witness, first the one that sent its block's child."""
+        """Ask peers for a witness, first the one that sent its block's child; another where one stalls."""
         peers = self._connections.peers
         peers.sort(key=lambda peer: source != Source("peer", peer.url))
-        for peer in peers[:MAX_WITNESS_PEERS]:
-            try:
-                raw = await peer.client.get_block(block_id, witness_id)
-                return find_witness_in(raw, self._spec, block_id, witness_id)
-            except PeerLied as lie:
-                self._connections.punish(peer, lie)
-            except PeerError as error:
-                LOG.debug("no witness from %s: %s", peer.url, error)
+        waiting = peers[:MAX_WITNESS_PEERS]
+        asked: set[asyncio.Task[Witness | None]] = set()
+        try:
+            while waiting or asked:
+                if waiting:
+                    ask = self._ask_for_witness(waiting.pop(0), block_id, witness_id)
+                    asked.add(asyncio.create_task(ask))
+                seconds = self._settings.stall_seconds if waiting else None
+                done, asked = await asyncio.wait(asked, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+                for witness in [task.result() for task in done]:
+                    if witness is not None:
+                        return witness
+            return None
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+
+    async def _ask_for_witness(self, peer: Peer, block_id: Hash32, witness_id: Hash32) -> Witness | None:
+        """What one peer has; None where that is nothing, or a lie for which it is punished."""
+        try:
+            raw = await peer.client.get_block(block_id, witness_id)
+            return find_witness_in(raw, self._spec, block_id, witness_id)
+        except PeerLied as lie:
+            self._connections.punish(peer, lie)
+        except PeerError as error:
+            LOG.debug("no witness from %s: %s", peer.url, error)
         return None
 
     def _build_http(self, transport: TransportFactory, resolve: Resolve) -> httpx.AsyncClient:

@@ -28,6 +28,6 @@ class PeerSettings:
     max_redial_seconds: float = 60.0
     """The longest wait between two dials of one peer."""
     stall_seconds: float = 3.0
-    """A block that is not here after this time is asked of another peer too."""
+    """A block or witness that is not here after this time is asked of another peer too."""
     bar_seconds: float = 3600.0
     """How long a liar is refused."""

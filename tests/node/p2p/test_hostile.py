@@ -260,6 +260,27 @@ async def test_withheld_parent_witness_is_asked_of_others(world: World, start_no
     assert (node.importer.evaluated, node.importer.twins_evaluated) == (2, 1)
 
 
+async def test_peer_that_sits_on_the_parent_witness_is_not_waited_for(
+    world: World, start_node: StartNode
+) -> None:
+    parent = mine_block(world.spec, world.genesis)
+    twin = make_twin(world, parent)
+    child = mine_block(world.spec, twin)
+    node = await start_node(1)
+    await node.mine(parent)
+    staller, holder = FakePeer(world, 7), FakePeer(world, 8)
+    staller.claim([parent, child])
+    staller.stall = {parent.block_id.hex()}
+    holder.blocks[f"{parent.block_id.hex()}/{twin.witness.witness_id.hex()}"] = twin.raw
+    node.network.add_peer(holder.url)
+    await until(lambda: holder.url in node.peer_urls)
+
+    node.network.add_peer(staller.url)
+
+    await until(lambda: node.tip_id == child.block_id)
+    assert f"/blocks/{parent.block_id.hex()}" in staller.asked
+
+
 async def test_wrong_parent_witness_condemns_the_child_everywhere(
     world: World, start_node: StartNode
 ) -> None:
