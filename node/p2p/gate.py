@@ -13,7 +13,7 @@ from starlette.requests import Request
 from node.p2p.errors import PeerCode, Refusal
 from node.p2p.limits import BODY_SECONDS, MAX_SESSIONS, LimitTable, Message, MessageLimits
 from node.p2p.standing import MonotonicTime, Standing
-from node.p2p.urls import is_loopback
+from node.p2p.urls import get_subnet, is_loopback
 from node.p2p.wire import NODE_HEADER, Hello
 
 
@@ -107,7 +107,7 @@ class Gate:
         """Count a request for as long as it is answered. Raises Refusal(TOO_MANY_REQUESTS)."""
         limits = self._limits[message]
         # Node ids cost nothing, hosts do; but on one machine all nodes share a host.
-        name = node_id if node_id is not None and is_loopback(host) else host
+        name = node_id if node_id is not None and is_loopback(host) else get_subnet(host)
         usage = self._allowances.get(name, message, limits, self._time())
         if usage.tokens < 1.0 or usage.in_flight >= limits.in_flight:
             wait = max(0.0, 1.0 - usage.tokens) / limits.per_second

@@ -12,7 +12,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Query, Request
 
 from node.p2p.gate import get_client_host
-from node.p2p.urls import is_loopback
+from node.p2p.urls import get_subnet, is_loopback
 from node.problems import ApiCode, ApiError
 from node.runtime import NetworkFacts, NodeRuntime
 
@@ -41,14 +41,15 @@ class Places:
     def hold(self, host: str) -> Iterator[None]:
         """A place for the time of a request. Raises ApiError(TOO_BUSY)."""
         share = self._count if is_loopback(host) else max(1, self._count // 4)
-        if self.held >= self._count or self._held[host] >= share:
+        subnet = get_subnet(host)
+        if self.held >= self._count or self._held[subnet] >= share:
             headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
             raise ApiError(ApiCode.TOO_BUSY, f"too many {self._kind} at once", headers)
-        self._held[host] += 1
+        self._held[subnet] += 1
         try:
             yield
         finally:
-            self._held[host] -= 1
+            self._held[subnet] -= 1
             # Only who holds a place is remembered.
             self._held += Counter()
 

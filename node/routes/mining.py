@@ -16,6 +16,7 @@ from node.fields import Hash
 from node.importing import Source
 from node.mining import Template, build_template, wait_for_work
 from node.p2p.gate import get_client_host
+from node.p2p.urls import get_subnet
 from node.problems import ApiCode, ApiError, describe_problems
 from node.routes.access import Runtime, hold_long_poll, hold_submission, require_evaluation
 from node.routes.answers import describe_rung
@@ -83,7 +84,7 @@ async def post_block(
     """Judge a raw block (protocol §4) and make it part of the chain."""
     raw = await read_body(request, runtime.spec.limits.max_block_bytes)
     require_evaluation(runtime)
-    source = Source("client", get_client_host(request))
+    source = Source("client", get_subnet(get_client_host(request)))
     if not wait and not dry_run:
         record = runtime.submissions.accept(raw, source)
         answer = _describe_submission(record)

@@ -142,6 +142,8 @@ def test_rejects_more_in_flight_than_allowed() -> None:
 
     with gate.admit(Message.BLOCK, "10.0.0.1", "a"), pytest.raises(Refusal):
         gate.admit(Message.BLOCK, "10.0.0.1", "b").__enter__()
+    with gate.admit(Message.BLOCK, "2001:db8::1", "a"), pytest.raises(Refusal):
+        gate.admit(Message.BLOCK, "2001:db8::2", "b").__enter__()
     # On this machine the node id tells peers apart.
     with gate.admit(Message.BLOCK, "127.0.0.1", "a"), gate.admit(Message.BLOCK, "127.0.0.1", "b"):
         pass

@@ -215,6 +215,11 @@ async def test_one_address_does_not_take_every_place() -> None:
                 local.enter_context(places.hold("127.0.0.1"))
             with pytest.raises(ApiError), places.hold("192.0.2.3"):
                 raise AssertionError("a ninth place")
+    with places.hold("2001:db8:0:1::1"), places.hold("2001:db8:0:1::2"):
+        with pytest.raises(ApiError), places.hold("2001:db8:0:1:ffff::3"):
+            raise AssertionError("a third place for one /64")
+        with places.hold("2001:db8:0:2::1"):
+            assert places.held == 3
     assert places.held == 0
 
 
