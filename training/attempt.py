@@ -24,7 +24,7 @@ from training.headers import NONCES, pick_freest
 from training.lockstep import Lockstep, count_networks
 from training.optimise import Ranks
 from training.outcome import Outcome, Progress
-from training.recipe import Recipe
+from training.recipe import Plan, Recipe
 
 __all__ = ["AttemptResult", "Candidate", "MiningAttempt", "TrainingData"]
 
@@ -83,7 +83,9 @@ class MiningAttempt:
         self._task = task
         self._data = dataset
         self.recipe = recipe
-        """What the next attempts follow."""
+        """What the attempts follow."""
+        self.most_samples: int | None = None
+        """Of a course of the next attempts, where the recipe has shorter ones (`Recipe.get_plan`)."""
         self._ranks = ranks
         self._compute_logits = choose_compute_logits(device) or compute_logits_normatively
 
@@ -92,7 +94,7 @@ class MiningAttempt:
         network = self._task.network
         frozen_count = self._task.compute_frozen_count(rung)
         watermark = derive_watermark(encode_header(header), network.weight_count, frozen_count)
-        plan = self.recipe.get_plan(rung)
+        plan = self._get_plan(rung)
         course = Course(network, watermark, self._data, self.recipe, plan, seed, self._ranks)
         return Candidate(header, seed, course)
 
@@ -105,7 +107,7 @@ class MiningAttempt:
         up too. Chosen are the first whose watermarks promise what the plan asks for; after 64 looks for one
         of them it is the next, and once cancelled there may be fewer, but always one.
         """
-        least = self.recipe.get_plan(rung).allowances[0] * len(self._data.train)
+        least = self._get_plan(rung).allowances[0] * len(self._data.train)
         count = min(most, self._count_networks(rung))
         chosen: list[Candidate] = []
         begun = spent = looks = 0
@@ -125,6 +127,9 @@ class MiningAttempt:
                     spent += candidate.course.multiply_accumulates
         return chosen, spent
 
+    def _get_plan(self, rung: Rung) -> Plan:
+        return self.recipe.get_plan(rung, self.most_samples)
+
     def _build_next(self, header: Header, rung: Rung, seed: int, offset: int) -> Candidate:
         nonce = (header.nonce + offset * self.recipe.headers) % NONCES
         freest = self.pick(replace(header, nonce=nonce), rung)
@@ -137,7 +142,7 @@ class MiningAttempt:
 
     def _count_networks(self, rung: Rung) -> int:
         """What the device takes, but no more than the courses that the rung is worth: one should win."""
-        course = 3 * self._task.network.multiply_accumulates * self.recipe.get_plan(rung).samples
+        course = 3 * self._task.network.multiply_accumulates * self._get_plan(rung).samples
         return max(1, min(self.networks, rung.work * 10**6 // course))
 
     def run(
@@ -203,7 +208,6 @@ class _Run:
     ) -> None:
         self._started = time.perf_counter()
         self._attempt, self._rung = attempt, rung
-        self._plan = attempt.recipe.get_plan(rung)
         self._is_cancelled, self._report = is_cancelled, report
         self._polls = 0
         self._headers = {candidate.course: candidate.header for candidate in candidates}
@@ -225,7 +229,7 @@ class _Run:
             standing.checkpoint = checkpoint.index
             if not checkpoint.is_promise:
                 standing.train_correct = checkpoint.train_correct
-            allowance = self._plan.allowances[checkpoint.index] * len(self._attempt.data.train)
+            allowance = course.plan.allowances[checkpoint.index] * len(self._attempt.data.train)
             judgement = judge(checkpoint, self._rung.min_train_correct, allowance)
             if judgement is Judgement.RECOUNT and (witness := self._recount(course)):
                 return self._finish("found", course, witness)

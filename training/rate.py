@@ -72,14 +72,9 @@ class Pace:
         """Networks for an attempt of so many seconds, at least one; one while nothing is known."""
         return 1 if self._seconds is None else max(1, int(seconds / self._seconds))
 
-    def shorten(self, recipe: Recipe, task: Task, seconds: float) -> Recipe:
-        """The recipe with plans by which the training of one network lasts so many seconds at most.
-
-        Where no plan is that short, the shortest; the recipe as it is while nothing is known.
-        """
-        if self._rate is None:
-            return recipe
-        return recipe.shorten(task.rungs, fit_samples(seconds * self._rate, task.network))
+    def count_samples(self, network: NetworkSpec, seconds: float) -> int | None:
+        """For which one network of that shape trains in so many seconds; None while nothing is known."""
+        return None if self._rate is None else fit_samples(seconds * self._rate, network)
 
     def note(self, networks: int, multiply_accumulates: int, seconds: float) -> None:
         """An attempt took that long, and multiplied that much."""

@@ -5,8 +5,7 @@ Nothing here is consensus: a miner may choose anything that ends in a valid solu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from consensus.task import Rung
 
@@ -30,6 +29,9 @@ class Plan:
     """Shares of the train split, one for each checkpoint (promise, between parts, trained, after each stage
     of tuning and each sweep). The first is the least that must be promised; by the others an attempt may
     miss the target there. One that shows less gives up."""
+    most_work: int = 0
+    """Up to the rung of this work a block by this plan costs at most twice as much, where longer courses are
+    the ladder's; 0 where that is nowhere or not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,28 +86,18 @@ class Recipe:
     """Factor of the twin's logits in the loss."""
     polish: Polish
 
-    def get_plan(self, rung: Rung) -> Plan:
-        """The plan of a rung."""
-        return [plan for plan in self.plans if plan.min_work <= rung.work][-1]
+    def get_plan(self, rung: Rung, samples: int | None = None) -> Plan:
+        """The plan of a rung, for a machine that is too slow for longer courses than so many samples, if any.
 
-    def shorten(self, ladder: Sequence[Rung], samples: int) -> Recipe:
-        """For a machine that is too slow for longer courses than so many samples.
-
-        Instead of a longer plan it follows, of those before it at the same frozen share, the longest that is
-        not too long, or the shortest.
+        Of that and those before it that are not too dear at this rung, it follows the longest that is not too
+        long, or the shortest.
         """
-        shares = [
-            next((rung.frozen for rung in ladder if rung.work >= plan.min_work), None) for plan in self.plans
-        ]
+        *before, own = [plan for plan in self.plans if plan.min_work <= rung.work]
+        if samples is None or own.samples <= samples:
+            return own
+        plans = sorted([*(plan for plan in before if plan.most_work >= rung.work), own], key=_get_samples)
+        return [plans[0], *(plan for plan in plans if plan.samples <= samples)][-1]
 
-        def find(place: int) -> Plan:
-            before = [
-                plan
-                for plan, share in zip(self.plans[: place + 1], shares, strict=False)
-                if share == shares[place]
-            ]
-            before.sort(key=lambda plan: plan.samples)
-            return [before[0], *(plan for plan in before if plan.samples <= samples)][-1]
 
-        plans = (replace(find(place), min_work=plan.min_work) for place, plan in enumerate(self.plans))
-        return replace(self, plans=tuple(plans))
+def _get_samples(plan: Plan) -> int:
+    return plan.samples

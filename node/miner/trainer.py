@@ -315,7 +315,8 @@ def build_training_attempt(setup: TrainerSetup) -> RunAttempt:
     def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
         started = time.perf_counter()
         most = pace.count(request.seconds)
-        attempt.recipe = pace.shorten(recipe, setup.task, request.seconds * _ATTEMPTS_PER_COURSE)
+        seconds_for_course = request.seconds * _ATTEMPTS_PER_COURSE
+        attempt.most_samples = pace.count_samples(setup.task.network, seconds_for_course)
         candidates, looked = attempt.choose(request.header, request.rung, request.seed, most, is_cancelled)
         result = attempt.run(candidates, request.rung, is_cancelled, report)
         seconds = time.perf_counter() - started

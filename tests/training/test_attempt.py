@@ -377,12 +377,13 @@ def test_work_of_many_is_the_work_of_each(digits: Dataset, digits_data: Training
 
 
 def test_hopeless_ones_leave_and_the_best_is_told_of(digits: Dataset, digits_data: TrainingData) -> None:
-    patient, _ = _build(digits, digits_data, replace(build_recipe(640), networks=4))
-    candidates, _ = patient.choose(HEADER, DEAR, 5, 64, lambda: False)
+    attempt, _ = _build(digits, digits_data, replace(build_recipe(640), networks=4))
+    candidates, _ = attempt.choose(HEADER, DEAR, 5, 64, lambda: False)
     promises = sorted(candidate.course.promise for candidate in candidates)
     share = (promises[-1] - 0.5) / len(digits_data.train)
-    picky, _ = _build(digits, digits_data, build_recipe(640, (share, *NEVER[1:])))
-    result = picky.run(candidates, DEAR, lambda: False, lambda progress: None)
+    for candidate in candidates:
+        candidate.course.plan = replace(candidate.course.plan, allowances=(share, *NEVER[1:]))
+    result = attempt.run(candidates, DEAR, lambda: False, lambda progress: None)
     assert result.outcome == "missed"
     assert result.samples == 640
     best = max(candidates, key=lambda candidate: candidate.course.promise)

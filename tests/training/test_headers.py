@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from consensus.block import Header, encode_header
-from consensus.dataset import Dataset
 from consensus.watermark import derive_watermark
 from tests.training.samples import NETWORK
 from training.headers import compute_freedom, pick_freest
 from training.rate import Pace, build_practice_header, pick_practice_header
-from training.tasks import load_recipe, load_task
+from training.tasks import load_recipe
 
 FROZEN_COUNT = NETWORK.weight_count * 98 // 100
 
@@ -66,15 +65,11 @@ def test_pace_fits_networks_into_the_time_and_learns() -> None:
     assert pace.count(17.0) == 10
 
 
-def test_pace_shortens_the_courses_of_a_slow_machine(digits: Dataset) -> None:
-    task, recipe, pace = load_task("digits", digits.spec), load_recipe("digits"), Pace()
-    assert pace.shorten(recipe, task, 1.0) is recipe
-    longest = recipe.plans[-1].samples
-    course = 3 * task.network.multiply_accumulates * longest
-    pace.note(1, course, 10.0)
-    assert pace.shorten(recipe, task, 10.1) == recipe
-    assert max(plan.samples for plan in pace.shorten(recipe, task, 9.9).plans) < longest
-    # An attempt ten times as slow counts for three tenths.
-    pace.note(1, course, 100.0)
-    assert pace.shorten(recipe, task, 13.8) == recipe
-    assert pace.shorten(recipe, task, 13.6) != recipe
+def test_pace_tells_what_one_network_trains_in_time() -> None:
+    pace, sample = Pace(), 3 * NETWORK.multiply_accumulates
+    assert pace.count_samples(NETWORK, 1.0) is None
+    pace.note(2, 1_000 * sample, 10.0)
+    assert pace.count_samples(NETWORK, 1.0) == 100
+    # An attempt a tenth as fast counts for three tenths.
+    pace.note(1, 1_000 * sample, 100.0)
+    assert pace.count_samples(NETWORK, 100.0) == 7_300

@@ -12,7 +12,7 @@ from consensus.dataset import Dataset
 from consensus.errors import Code, RuleViolation
 from consensus.network import NetworkSpec
 from consensus.task import Rung, check_task
-from training.recipe import Recipe
+from training.recipe import Plan, Recipe
 from training.tasks import TASK_NAMES, load_recipe, load_task, load_task_file
 from training.tasks.default import DEFAULT_RECIPE
 
@@ -50,27 +50,34 @@ def test_plan_follows_the_work() -> None:
         assert recipe.get_plan(Rung(9_900, 1, 1, max(1_000, plan.min_work))) == plan
 
 
-def test_a_shortened_recipe_keeps_to_plans_of_the_same_share() -> None:
-    file = load_task_file("digits")
-    recipe = file.recipe
-    shares: dict[int, int] = {}
-    for rung in file.rungs:
-        shares.setdefault(recipe.get_plan(rung).samples, rung.frozen)
-    known = {plan.samples: plan.allowances for plan in recipe.plans}
-    for most in (1, *known, max(known) - 1):
-        shortened = recipe.shorten(file.rungs, most)
-        assert [plan.min_work for plan in shortened.plans] == [plan.min_work for plan in recipe.plans]
-        for old, new in zip(recipe.plans, shortened.plans, strict=True):
-            fitting = [n for n, share in shares.items() if share == shares[old.samples]]
-            fitting = [n for n in fitting if n <= max(most, min(fitting)) and n <= old.samples]
-            assert new.samples == max(fitting)
-            assert new.allowances == known[new.samples]
-    assert recipe.shorten(file.rungs, max(known)) == recipe
-    assert recipe.shorten(file.rungs, 1) != recipe
+def test_a_slow_machine_follows_the_longest_plan_that_is_not_too_long_or_too_dear() -> None:
+    plans = (
+        Plan(0, 10, 1, (), most_work=2_000),
+        Plan(2_001, 20, 1, (), most_work=9_000),
+        Plan(5_000, 40, 1, (), most_work=7_000),
+        Plan(6_000, 80, 1, ()),
+    )
+    recipe = replace(DEFAULT_RECIPE, plans=plans)
+
+    def get_samples(work: int, samples: int | None) -> int:
+        return recipe.get_plan(Rung(9_800, 1, 1, work), samples).samples
+
+    assert [get_samples(6_500, samples) for samples in (None, 80, 79, 40, 39, 20, 1)] == [
+        *(80, 80, 40, 40, 20, 20, 20)
+    ]
+    assert [get_samples(work, 40) for work in (1_000, 3_000, 5_000, 7_000, 7_001, 9_001)] == [
+        *(10, 20, 40, 40, 20, 80)
+    ]
 
 
-def test_a_recipe_whose_plans_no_rung_follows_stays_as_it_is() -> None:
-    assert DEFAULT_RECIPE.shorten((), 1) == DEFAULT_RECIPE
+@pytest.mark.parametrize("name", TASK_NAMES)
+def test_shorter_courses_of_a_task_are_for_rungs_of_their_own_share_and_some_above(name: str) -> None:
+    file = load_task_file(name)
+    for plan in file.recipe.plans:
+        rungs = [rung for rung in file.rungs if file.recipe.get_plan(rung) == plan]
+        above = [rung for rung in file.rungs if rungs[0].work <= rung.work <= plan.most_work]
+        assert {rung.frozen for rung in above} == {rungs[0].frozen}
+        assert set(rungs) <= set(above) or plan is file.recipe.plans[-1]
 
 
 def test_recipe_is_found_by_network() -> None:

@@ -149,8 +149,7 @@ def _compare(params: ChainParams, get_lottery: GetLottery, file: TaskFile) -> It
 
     def find(budget: float | None) -> tuple[int, Lottery]:
         most = None if budget is None else fit_samples(budget * 1e6 / COURSES_PER_INTERVAL, file.network)
-        recipe = file.recipe if most is None else file.recipe.shorten(file.rungs, most)
-        return recipe.get_plan(rung).samples, get_lottery(rung, most)
+        return file.recipe.get_plan(rung, most).samples, get_lottery(rung, most)
 
     # What the rungs ask for is less than the power can do; the miners are as fast as the rung is worth.
     return render_fairness(rung.work / interval, interval, file.recipe.networks, find)

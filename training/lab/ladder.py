@@ -36,6 +36,8 @@ _LEAST_PROBABILITY = 1e-6
 _FOLDS = 5
 _MIN_CHOOSERS = 100
 """Allowances fitted to 30 courses gave up what would have won."""
+_DEAREST = 2
+"""Times the work of a rung: what a slow machine may pay for a shorter course there."""
 _STEP = 1.05
 """A rung costs at least this much more than the one below: closer ones could not be told apart."""
 
@@ -104,7 +106,13 @@ def build_ladder(
         ladder += rungs
     ladder = ladder[:MAX_RUNGS]
     _check_steps(ladder)
-    return tuple(plan for plan in plans if plan.min_work <= ladder[-1].rung.work), tuple(ladder)
+    climbed = [step.rung for step in ladder]
+    plans = [
+        replace(plan, most_work=_find_most_work(stretch, climbed, sizes))
+        for stretch, plan in zip(stretches, plans, strict=True)
+        if plan.min_work <= climbed[-1].work
+    ]
+    return tuple(plans), tuple(ladder)
 
 
 def choose_allowances(traces: Sequence[Trace], sizes: Sizes) -> tuple[float, ...]:
@@ -195,6 +203,28 @@ def fit_chances(stretch: Stretch, sizes: Sizes) -> Chances:
 
 def _get_ends(stretch: Stretch) -> npt.NDArray[np.int64]:
     return np.array([trace.train_correct[-1] for trace in stretch.traces], np.int64)
+
+
+def _find_most_work(stretch: Stretch, ladder: Sequence[Rung], sizes: Sizes) -> int:
+    """Of the last rung, from the foot up, that does not cost much more by this stretch's courses.
+
+    A target that none of them met tells nothing. 0 where that is so from the first rung on.
+    """
+    trials = {trial.goal.train: trial for trial in _try_targets(stretch, sizes)}
+    chances: Chances | None = None
+    best, most = int(_get_ends(stretch).max()), 0
+    for rung in ladder:
+        trial = trials.get(rung.min_train_correct)
+        if rung.frozen != stretch.frozen or trial is None:
+            continue
+        chance = trial.successes / len(stretch.traces)
+        if trial.successes < MIN_SUCCESSES:
+            chances = chances or Chances(_get_ends(stretch), list(trials.values()))
+            chance = chances.compute(trial.goal.train)
+        if trial.goal.train > best or fmean(trial.costs) / 1e6 > _DEAREST * rung.work * chance:
+            break
+        most = rung.work
+    return most
 
 
 class Chances:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
@@ -51,7 +51,7 @@ class GetLottery(Protocol):
     """The lotteries of a ladder."""
 
     def __call__(self, rung: Rung, samples: int | None = None) -> Lottery:
-        """The lottery at a rung: by the ladder's plan, or that of a miner who shortens to so many samples."""
+        """The lottery at a rung: by the ladder's plan, or for a miner too slow for more samples."""
 
 
 def build_lotteries(file: TaskFile, traces: Sequence[Trace], dataset: DatasetSpec) -> GetLottery:
@@ -83,8 +83,7 @@ def build_lotteries(file: TaskFile, traces: Sequence[Trace], dataset: DatasetSpe
     @cache
     def get_lottery(rung: Rung, samples: int | None = None) -> Lottery:
         own = file.recipe.get_plan(rung)
-        recipe = file.recipe if samples is None else file.recipe.shorten(file.rungs, samples)
-        stretch = get_stretch(rung.frozen, replace(recipe.get_plan(rung), min_work=0))
+        stretch = get_stretch(rung.frozen, file.recipe.get_plan(rung, samples))
         columns, allowances = get_columns(stretch)
         is_kept = columns.shown[:, 0] >= allowances[0]
         goal = Goal(rung.min_train_correct, rung.min_eval_correct)
