@@ -10,6 +10,7 @@ import httpx
 
 from consensus.dataset import decode_dataset_spec
 from consensus.params import ChainSpec, decode_params
+from node.settings import check_url
 
 DEFAULT_URL = "http://127.0.0.1:8645"
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
@@ -35,11 +36,10 @@ class ApiClient:
     def __init__(self, url: str = DEFAULT_URL, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
         try:
-            self._http = httpx.Client(
-                base_url=self.url, transport=transport, timeout=_TIMEOUT, trust_env=False
-            )
-        except httpx.InvalidURL as error:
-            raise Unreachable(f"{self.url} is no URL: {error}") from error
+            check_url(self.url)
+        except ValueError as error:
+            raise Unreachable(str(error)) from None
+        self._http = httpx.Client(base_url=self.url, transport=transport, timeout=_TIMEOUT, trust_env=False)
 
     def __enter__(self) -> Self:
         return self

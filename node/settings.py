@@ -8,10 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+import httpx
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _EVERYWHERE = ("0.0.0.0", "::")
+_LAST_PORT = 65_535
 
 LogFormat = Literal["json", "text"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -28,7 +30,7 @@ class NodeSettings(BaseSettings):
     """Data directory: chain, datasets, admin token."""
     host: str = "127.0.0.1"
     """Address to listen on."""
-    port: Annotated[int, Field(ge=0, le=65_535)] = 8645
+    port: Annotated[int, Field(ge=0, le=_LAST_PORT)] = 8645
     """Port to listen on; 0 lets the system choose."""
     listen_url: str | None = None
     """URL under which peers reach this node; http://host:port where none is given."""
@@ -104,7 +106,14 @@ def format_host(host: str) -> str:
 
 
 def check_url(url: str) -> None:
-    """Raises ValueError for anything but an http or https URL."""
-    scheme, separator, rest = url.partition("://")
-    if scheme not in ("http", "https") or not separator or not rest.strip("/"):
+    """Raises ValueError for anything but an http or https URL of a host and a port that there can be."""
+    try:
+        parts = httpx.URL(url)
+        # As the resolver does it, which refuses empty labels and long ones.
+        parts.raw_host.decode("ascii").encode("idna")
+    except (httpx.InvalidURL, ValueError) as error:
+        raise ValueError(f"{url!r} is not an http or https URL: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.host:
         raise ValueError(f"{url!r} is not an http or https URL")
+    if parts.port is not None and not 1 <= parts.port <= _LAST_PORT:
+        raise ValueError(f"{url!r} is not an http or https URL: ports are 1 to {_LAST_PORT:,}")

@@ -6,6 +6,7 @@ Owns the exit codes and the one line that a failure ends with; what a command do
 
 from __future__ import annotations
 
+import errno
 import importlib
 import signal
 import sys
@@ -16,7 +17,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from node.cli.errors import DISK_FULL, CommandError
+from node.cli.errors import CommandError
 
 COMMANDS = {
     "devnet": "Run a whole network on this machine: dataset server, nodes and miners.",
@@ -31,6 +32,7 @@ COMMANDS = {
 }
 """Name and help of every command; node/cli has a file of its name."""
 
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _OWN_PACKAGES = ("consensus", "chain", "training", "dataset_server", "node")
 
 
@@ -63,9 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _fail(f"the package {error.name} is missing: run `make setup`")
     except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        return _fail(f"the disk is full{f': {error.filename}' if error.filename else ''}")
+        return _fail(_describe(error))
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
@@ -94,6 +94,12 @@ def _import_branch(name: str) -> typer.Typer:
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
     """SIGTERM equals Ctrl-C."""
     raise KeyboardInterrupt
+
+
+def _describe(error: OSError) -> str:
+    if error.errno in _DISK_FULL:
+        return f"the disk is full{f': {error.filename}' if error.filename else ''}"
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 def _fail(line: str, exit_code: int = 1) -> int:

@@ -5,10 +5,8 @@ Owns words and exit codes; the work is dataset_server's, imported only by the co
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -102,11 +100,12 @@ def serve_command(
     import uvicorn
 
     from dataset_server.app import build_app
+    from node.cli.node import open_listener
 
     if not directory.is_dir():
         raise UsageError(f"{directory} is no directory")
     store = DatasetStore(directory)
-    listener = _open_listener(host, port)
+    listener = open_listener(host, port)
     address = "{}:{}".format(*listener.getsockname()[:2])
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     logging.info("datasets in %s: %d, served on %s", directory, len(store.list_ids()), address)
@@ -145,11 +144,6 @@ def _failing_in_one_line() -> Iterator[None]:
         yield
     except (DatasetError, ConsensusError) as error:
         raise CommandError(str(error)) from error
-    except OSError as error:
-        # A full disk has a line of its own, the same for every command.
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise CommandError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
 
 
 def _import(
@@ -168,19 +162,6 @@ def _import(
         if file is not None:
             write_dataset_file(file, dataset)
     _print_items([_describe_spec(dataset.spec) | _describe_info(info)], as_json)
-
-
-def _open_listener(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family)
-        # As in node.cli.node: asyncio leaves accepted connections of such a socket with Nagle's delay.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return listener
-    except OSError as error:
-        # The reason alone: socket adds the address to it once more.
-        reason = str(error.strerror or error).partition(" (")[0]
-        raise CommandError(f"cannot listen on {host}:{port}: {reason}") from error
 
 
 def _describe_spec(spec: DatasetSpec) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def vectors(
     from node.dev_vectors import build_vectors
 
     files = build_vectors()
-    changed = [name for name, text in files.items() if _read(out / name) != text]
+    changed = [name for name, text in files.items() if _read(out / name) != text.encode("utf-8")]
     if not check:
         out.mkdir(parents=True, exist_ok=True)
         for name in changed:
@@ -47,5 +47,5 @@ def openapi() -> None:
     typer.echo(json.dumps(build_openapi(), indent=1))
 
 
-def _read(path: Path) -> str | None:
-    return path.read_text("utf-8") if path.exists() else None
+def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None

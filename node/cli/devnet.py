@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from node.cli.errors import DISK_FULL, CommandError, NodeUnreachable, UsageError
+from node.cli.errors import CommandError, NodeUnreachable, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -241,7 +241,3 @@ def _failing_in_one_line() -> Iterator[None]:
         raise NodeUnreachable(str(error)) from None
     except (DevnetError, StoreError, KeystoreError) as error:
         raise CommandError(str(error)) from None
-    except OSError as error:
-        if error.errno in DISK_FULL or error.filename is None:
-            raise
-        raise CommandError(f"{error.filename}: {error.strerror}") from None

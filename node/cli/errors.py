@@ -1,14 +1,10 @@
 """How a command fails: an exception with the exit code and the one line that the user reads.
 
-Codes: 0 done, 1 failed, 2 usage (typer's own), 3 node unreachable.
+Codes: 0 done, 1 failed, 2 usage (typer's own), 3 node unreachable. What the system refuses (OSError) is the
+root's to tell, with code 1.
 """
 
 from __future__ import annotations
-
-import errno
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What the system says where nothing more can be written; the root has one line for it."""
 
 
 class CommandError(Exception):

@@ -16,6 +16,7 @@ app = typer.Typer(no_args_is_help=True)
 
 DEFAULT_DIR = Path.home() / ".freezenet" / "miner"
 DEFAULT_NODE = "http://127.0.0.1:8645"
+_LONGEST_SECONDS = 1e9
 
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …; auto takes a GPU where there is one.")]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Threads of the training on the CPU.")]
@@ -89,10 +90,19 @@ def bench_command(
     ] = None,
     block_seconds: Annotated[
         float,
-        typer.Option(min=0.1, help="Train for the rung that takes this machine alone so long on average."),
+        typer.Option(
+            min=0.1,
+            max=_LONGEST_SECONDS,
+            help="Train for the rung that takes this machine alone so long on average.",
+        ),
     ] = 60.0,
     seconds: Annotated[
-        float, typer.Option(min=0.1, help="How long to measure, after about half as long to find the rung.")
+        float,
+        typer.Option(
+            min=0.1,
+            max=_LONGEST_SECONDS,
+            help="How long to measure, after about half as long to find the rung.",
+        ),
     ] = 10.0,
     device: DeviceOption = "auto",
     threads: ThreadsOption = 1,

@@ -132,7 +132,7 @@ def _run(settings: NodeSettings, chain: Path | None) -> None:
 
 
 def open_listener(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises CommandError: the port is taken, the address is not this machine's."""
+    """A listening socket. Raises CommandError: the port is taken, the host is none or not this machine's."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family)
@@ -140,7 +140,7 @@ def open_listener(host: str, port: int) -> socket.socket:
         # it every answer on a kept connection waits some 40 ms for the client to acknowledge its headers.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         # The reason alone: socket adds the address to it once more.
-        reason = str(error.strerror or error).partition(" (")[0]
+        reason = str(getattr(error, "strerror", None) or error).partition(" (")[0]
         raise CommandError(f"cannot listen on {host}:{port}: {reason}") from error

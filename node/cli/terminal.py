@@ -5,7 +5,6 @@ With --json, data alone goes to stdout; everything else is stderr's.
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,7 +66,7 @@ def build_settings(**given: Any) -> NodeSettings:
 
 @contextmanager
 def failing_in_one_line() -> Iterator[None]:
-    """Turns whatever an operator can cause or mend into the one line that ends the command."""
+    """Turns what our packages raise and an operator can cause or mend into the line that ends the command."""
     from chain.errors import KeystoreError, StoreError
     from consensus.errors import ConsensusError
     from dataset_server.errors import DatasetError
@@ -80,8 +79,3 @@ def failing_in_one_line() -> Iterator[None]:
         raise NodeUnreachable(f"{error}; --node or FREEZENET_NODE names another") from error
     except (ApiProblem, ConsensusError, DataDirectoryError, DatasetError, KeystoreError, StoreError) as error:
         raise CommandError(str(error)) from error
-    except OSError as error:
-        # A full disk has a line of its own, the same for every command.
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise CommandError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error

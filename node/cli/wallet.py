@@ -133,8 +133,19 @@ def _list_files(wallets: Path) -> list[Path]:
 
 
 def _read_password(file: Path | None, *, is_new: bool) -> str:
+    """Raises CommandError for one that is no text."""
+    password = _ask_password(file, is_new=is_new)
+    try:
+        password.encode("utf-8")
+    except UnicodeEncodeError:
+        raise CommandError(f"the password{f' in {file}' if file else ''} is not encoded in UTF-8") from None
+    return password
+
+
+def _ask_password(file: Path | None, *, is_new: bool) -> str:
+    """Bytes that are no UTF-8 come as lone surrogates, as Python reads a variable and a terminal."""
     if file is not None:
-        return file.read_text(encoding="utf-8").partition("\n")[0]
+        return file.read_text(encoding="utf-8", errors="surrogateescape").partition("\n")[0]
     if PASSWORD_VARIABLE in os.environ:
         return os.environ[PASSWORD_VARIABLE]
     if not sys.stdin.isatty():

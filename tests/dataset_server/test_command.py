@@ -119,6 +119,7 @@ def test_tells_a_damaged_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["import", "digits", "--file", "{}/taken/x"], 1, "taken"),
         (["info", "{}/nowhere"], 1, "nowhere has no dataset"),
         (["verify", "{}/taken"], 1, "undecodable"),
+        (["serve", "--dir", "{}", "--host", "a..b"], 1, "cannot listen on a..b:8700"),
         (["serve", "--dir", "{}", "--host", "192.0.2.1"], 1, "cannot listen on 192.0.2.1:8700"),
     ],
 )

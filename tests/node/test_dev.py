@@ -106,7 +106,7 @@ def test_the_command_writes_checks_and_finds_a_changed_file(
     assert not (tmp_path / "new").exists()
     assert main(["dev", "vectors", *out]) == 0
     assert main(["dev", "vectors", "--check", *out]) == 0
-    (tmp_path / "new" / "merkle.json").write_text("[]\n", "utf-8")
+    (tmp_path / "new" / "merkle.json").write_bytes(b"\xff\n")
     capsys.readouterr()
     assert main(["dev", "vectors", "--check", *out]) == 1
     printed = capsys.readouterr()

@@ -19,6 +19,7 @@ from dataset_server.store import DatasetStore
 from node.cli import chain, db, wallet
 from node.cli import node as node_commands
 from node.cli.errors import CommandError, NodeUnreachable, UsageError
+from node.settings import check_url
 from tests.builders import (
     ALICE,
     BOB,
@@ -100,10 +101,17 @@ def test_rejects_a_node_that_does_not_answer() -> None:
     assert caught.value.exit_code == 3
 
 
-@pytest.mark.parametrize("url", ["nonsense", "ftp://host", "http://[", "http://host:port"])
+@pytest.mark.parametrize(
+    "url", ["nonsense", "ftp://host", "http://[", "http://host:port", "http://host:99999", "http://a..b"]
+)
 def test_rejects_a_url_that_is_none(url: str) -> None:
     with pytest.raises(NodeUnreachable):
         run(node_commands.app, "status", "--node", url)
+
+
+@pytest.mark.parametrize("url", ["http://host", "https://host:8645/behind/a/proxy", "http://[::1]:1"])
+def test_a_url_of_a_host_is_one(url: str) -> None:
+    check_url(url)
 
 
 def test_init_can_be_repeated(tmp_path: Path) -> None:
@@ -210,6 +218,17 @@ def test_rejects_a_new_key_without_a_password(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(UsageError, match="--password-file"):
         run(wallet.app, "new", "--wallets", tmp_path / "wallets")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rejects_a_password_that_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "password").write_bytes(b"\xff\xfe\n")
+    words = ("new", "--wallet", tmp_path / "key.json")
+    with pytest.raises(CommandError, match=r"password in .* is not encoded in UTF-8"):
+        run(wallet.app, *words, "--password-file", tmp_path / "password")
+    monkeypatch.setenv("FREEZENET_PASSWORD", "\udcff")
+    with pytest.raises(CommandError, match="the password is not encoded in UTF-8"):
+        run(wallet.app, *words)
+    assert not (tmp_path / "key.json").exists()
 
 
 # chain
