@@ -1,4 +1,4 @@
-"""Creating a devnet: dataset, keys, measured difficulty and, last of all, chain.json.
+"""Creating a devnet: dataset, keys, measured difficulty, the plan and, last of all, chain.json.
 
 A directory with chain.json is a created devnet and is never created again. One without is new, whatever else
 lies in it: what services of an earlier chain left there is moved aside.
@@ -28,7 +28,7 @@ from node.devnet.accounts import FUNDED_NAMES, build_key, write_wallets
 from node.devnet.datasets import read_task_dataset
 from node.devnet.errors import DevnetError
 from node.devnet.files import DevnetFiles
-from node.devnet.plan import DATASET, DevnetPlan, assign_ports, read_plan, write_plan
+from node.devnet.plan import DevnetPlan, assign_ports, is_service_name, read_plan, write_plan
 from node.devnet.processes import build_environment, guarding
 from training.tasks import TASK_NAMES, load_task, load_task_file
 
@@ -76,13 +76,18 @@ def prepare_devnet(
     """
     files.root.mkdir(parents=True, exist_ok=True)
     is_new = not files.chain.exists()
-    plan = assign_ports(merge_order(None if is_new else read_plan(files), order))
+    kept = None if is_new else read_plan(files)
+    if kept is None and not is_new:
+        raise DevnetError(
+            f"{files.plan}, with seed and services of the chain beside it, is missing: without"
+            f" {files.chain.name} too, a new devnet is created, and what lies here is moved aside"
+        )
+    plan = assign_ports(merge_order(kept, order))
     if is_new:
-        spec = create_devnet(files, plan, order.source, tell, measure or measure_rate_together)
-    else:
-        spec = read_chain_spec(files.chain)
-        tell(f"resuming the devnet in {files.root}")
-        write_wallets(files, plan.seed, plan.miner_names)
+        return plan, create_devnet(files, plan, order.source, tell, measure or measure_rate_together)
+    spec = read_chain_spec(files.chain)
+    tell(f"resuming the devnet in {files.root}")
+    write_wallets(files, plan.seed, plan.miner_names)
     write_plan(files, plan)
     return plan, spec
 
@@ -114,7 +119,7 @@ def create_devnet(
 ) -> ChainSpec:
     """Everything that is made once. Raises DevnetError, OSError."""
     check_task_name(plan.task)
-    move_leftovers(files, (DATASET, *plan.node_names, *plan.miner_names))
+    move_leftovers(files)
     tell(f"importing the dataset of task {plan.task}")
     dataset = import_dataset(files, plan.task, source)
     task = bind_task(plan.task, dataset)
@@ -125,6 +130,7 @@ def create_devnet(
     difficulty = compute_initial_difficulty(task, rate, get_target_interval(plan.task), most)
     tell(f"{rate:,.0f} million multiply-accumulates a second: initial difficulty {difficulty:,}")
     spec = ChainSpec.build(build_params(plan, task, difficulty, int(time.time())), dataset)
+    write_plan(files, plan)
     write_chain_spec(files.chain, spec)
     return spec
 
@@ -135,9 +141,13 @@ def check_task_name(name: str) -> None:
         raise DevnetError(f"there is no task {name!r}; tasks: {', '.join(TASK_NAMES)}")
 
 
-def move_leftovers(files: DevnetFiles, names: Sequence[str]) -> None:
-    """Moves the services' directories and wallets of an earlier chain out of the way; deletes nothing."""
-    leftovers = [path for name in (*names, files.wallets.name) if (path := files.root / name).exists()]
+def move_leftovers(files: DevnetFiles) -> None:
+    """Moves the services' directories, wallets and addresses of an earlier chain out of the way.
+
+    Of all services that it may have had; deletes nothing.
+    """
+    keys = {files.wallets.name, files.addresses.name}
+    leftovers = [path for path in files.root.iterdir() if is_service_name(path.name) or path.name in keys]
     if not leftovers:
         return
     aside = files.root / f"old-{time.strftime('%Y%m%d-%H%M%S')}"

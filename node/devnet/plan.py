@@ -6,6 +6,7 @@ Owns names, ports and command lines. Fixing the chain is `node.devnet.creation`'
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import sys
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,8 @@ FIRST_PORT = 8600
 """Where the search for free ports begins."""
 _LAST_PORT = 60_000
 DATASET = "dataset"
+_NUMBERED = re.compile(r"[nm][1-9][0-9]*")
+"""Nodes and miners."""
 # -P: what lies in the directory of the caller must never pass for one of our packages.
 _FREEZENET = (sys.executable, "-P", "-m", "node")
 
@@ -67,6 +70,11 @@ class ServiceSpec:
     """Where it listens; a miner does not."""
     address: str | None
     """Whom a miner credits."""
+
+
+def is_service_name(name: str) -> bool:
+    """Whether a plan may have a service of this name, and a directory for it."""
+    return name == DATASET or _NUMBERED.fullmatch(name) is not None
 
 
 def read_plan(files: DevnetFiles) -> DevnetPlan | None:

@@ -97,6 +97,36 @@ def test_the_initial_difficulty_is_half_an_interval_of_work_on_counted_rungs(tmp
     assert compute_initial_difficulty(spec.task, between / 10, 20, rungs[2].work) == rungs[2].work
 
 
+def test_a_creation_that_ends_before_the_plan_is_kept_has_no_chain(tmp_path: Path) -> None:
+    order = DevnetOrder(nodes=5, miners=1, seed="mine")
+    in_the_way = tmp_path / "d" / "devnet.json.new"
+    in_the_way.mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        create(tmp_path, order)
+    assert not DevnetFiles(tmp_path / "d").chain.exists()
+    in_the_way.rmdir()
+    assert create(tmp_path, order)[1].nodes == 5
+
+
+def test_rejects_a_chain_without_its_plan(tmp_path: Path) -> None:
+    files, _, _ = create(tmp_path, DevnetOrder(seed="mine"))
+    files.plan.unlink()
+    with pytest.raises(DevnetError, match=r"devnet\.json, with seed and services .* is missing"):
+        create(tmp_path)
+
+
+def test_services_that_the_new_chain_has_not_are_moved_aside_too(tmp_path: Path) -> None:
+    files, _, _ = create(tmp_path, DevnetOrder(nodes=5, miners=3))
+    files.chain.unlink()
+    for name in ("n1", "n5", "m3", "notes", "n05"):
+        files.get_service(name).mkdir()
+    prepare_devnet(files, DevnetOrder(nodes=1, miners=0), lambda _: None, Bench())
+    (aside,) = files.root.glob("old-*")
+    assert {path.name for path in aside.iterdir()} == {"n1", "n5", "m3", "dataset", "wallets", "addresses"}
+    assert {path.stem for path in files.wallets.iterdir()} == set(FUNDED_NAMES)
+    assert files.get_service("notes").exists()
+
+
 @pytest.mark.parametrize("task", TASK_NAMES)
 def test_the_last_counted_rung_is_below_the_first_fitted(task: str) -> None:
     file = load_task_file(task)
