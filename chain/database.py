@@ -1,9 +1,11 @@
-"""The operator's view of the database file: checking it from the ground up, and upgrading its schema."""
+"""The operator's view of the database file: checking it from the ground up, copying and upgrading it."""
 
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from sqlalchemy import Connection, exists, func, not_, select
@@ -46,6 +48,30 @@ def check_database(path: Path, spec: ChainSpec) -> list[str]:
             or [*_check_tree(connection)]
             or [*_check_blocks(connection, spec), *_check_accounts(connection, spec)]
         )
+
+
+def back_up_database(path: Path, target: Path) -> None:
+    """Copy the database as it stands at one moment into one new file, which appears whole or not at all.
+
+    A node may have it open, and goes on. Raises StoreError where it cannot be read or copied or the target
+    exists, and OSError.
+    """
+    if target.exists():
+        raise StoreError(f"{target} exists; a backup overwrites nothing")
+    draft = target.with_name(f"{target.name}.part")
+    draft.unlink(missing_ok=True)
+    try:
+        with closing(build_inspector(path, _BUSY_TIMEOUT_SECONDS).raw_connection()) as connection:
+            cursor = connection.cursor()
+            # The file itself is opened read-only; this would forbid to write the copy as well.
+            cursor.execute("PRAGMA query_only=OFF")
+            cursor.execute("VACUUM INTO ?", (str(draft),))
+    except sqlite3.Error as error:
+        draft.unlink(missing_ok=True)
+        raise StoreError(f"{path} was not copied to {target}: {error}") from error
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+    draft.rename(target)
 
 
 def upgrade_database(path: Path) -> str:

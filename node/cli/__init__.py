@@ -26,7 +26,7 @@ COMMANDS = {
     "wallet": "Keys, balances and transfers.",
     "chain": "Look at the chain and verify it.",
     "dataset": "Import, serve and check datasets.",
-    "db": "Upgrade and check a node's database.",
+    "db": "Check, copy and upgrade a node's database.",
     "lab": "Measure ladders, training and attacks.",
     "dev": "Write the golden vectors and the interface description.",
 }

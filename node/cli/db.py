@@ -1,6 +1,9 @@
-"""`freezenet db`: check and upgrade a node's database."""
+"""`freezenet db`: check, copy and upgrade a node's database."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -14,7 +17,7 @@ from node.cli.terminal import (
     print_json,
 )
 
-app = typer.Typer(help="Upgrade and check a node's database.", no_args_is_help=True)
+app = typer.Typer(help="Check, copy and upgrade a node's database.", no_args_is_help=True)
 
 
 @app.command("check")
@@ -34,6 +37,23 @@ def check_command(directory: DirOption, as_json: JsonOption = False) -> None:
         raise CommandError(f"{settings.database_path} has {len(problems)} problems")
     if not as_json:
         typer.echo(f"{settings.database_path} is sound")
+
+
+@app.command("backup")
+def backup_command(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The copy; one that exists is not overwritten.")
+    ],
+    directory: DirOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy a database, also a running node's, into one file; it is not checked."""
+    from chain.database import back_up_database
+
+    settings = build_settings(dir=directory)
+    with failing_in_one_line():
+        back_up_database(settings.database_path, file)
+    print_answer({"file": str(file)}, as_json)
 
 
 @app.command("upgrade")

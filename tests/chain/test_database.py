@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from chain.database import check_database
+from chain.database import back_up_database, check_database
 from chain.errors import StoreError
+from chain.store import open_store
 from consensus.params import ChainSpec
 from tests.builders import (
     ALICE,
@@ -150,3 +151,45 @@ def test_reads_while_a_node_writes(tmp_path: Path, spec: ChainSpec, genesis: Bui
     submit(chain, mine_block(spec, genesis))
     assert check_database(store.path, spec) == []
     store.close()
+
+
+def test_a_backup_of_a_running_node_is_its_database_at_that_moment(
+    tmp_path: Path, spec: ChainSpec, genesis: BuiltBlock
+) -> None:
+    store, chain = open_chain(tmp_path, spec)
+    first = mine_block(spec, genesis, [build_transfer(spec, ALICE, BOB.public)])
+    submit(chain, first)
+    (tmp_path / "copy.part").write_bytes(b"left by a kill")
+    back_up_database(store.path, tmp_path / "copy")
+    submit(chain, mine_block(spec, first))
+    store.close()
+    assert not (tmp_path / "copy.part").exists()
+    assert check_database(tmp_path / "copy", spec) == []
+    copy = open_store(tmp_path / "copy", spec)
+    with copy.read() as view:
+        assert view.get_tip().block_id == first.header.block_id
+    copy.close()
+
+
+def test_a_backup_overwrites_nothing(database: Path, tmp_path: Path) -> None:
+    (tmp_path / "copy").touch()
+    with pytest.raises(StoreError, match="copy exists"):
+        back_up_database(database, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b""
+
+
+@pytest.mark.parametrize(("source", "target"), [("none", "copy"), ("chain.sqlite3", "none/copy")])
+def test_refuses_a_backup_from_nothing_or_to_nowhere(
+    database: Path, tmp_path: Path, source: str, target: str
+) -> None:
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(StoreError, match="was not copied to"):
+        back_up_database(tmp_path / source, tmp_path / target)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_damaged_file_leaves_no_backup(database: Path, tmp_path: Path) -> None:
+    database.write_bytes(b"no database at all" * 100)
+    with pytest.raises(StoreError, match="was not copied to"):
+        back_up_database(database, tmp_path / "copy")
+    assert not list(tmp_path.glob("copy*"))

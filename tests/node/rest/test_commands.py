@@ -144,6 +144,18 @@ def test_check_tells_what_is_wrong(tmp_path: Path) -> None:
     assert caught.value.exit_code == 1
 
 
+async def test_a_backup_beside_a_running_node_is_sound(served: Served, tmp_path: Path) -> None:
+    await served.node.mine(2)
+    directory, copy = served.node.runtime.settings.dir, tmp_path / "copy" / "chain.sqlite3"
+    copy.parent.mkdir()
+    words = ("backup", copy, "--dir", directory)
+    assert await asyncio.to_thread(run_json, db.app, *words) == {"file": str(copy)}
+    write_chain_spec(copy.with_name("chain.json"), served.node.spec)
+    assert run(db.app, "check", "--dir", copy.parent).endswith(" is sound\n")
+    with pytest.raises(CommandError, match="exists; a backup overwrites nothing"):
+        await asyncio.to_thread(run, db.app, *words)
+
+
 def test_rejects_a_directory_without_a_database(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=r"chain\.json"):
         run(db.app, "check", "--dir", tmp_path)
