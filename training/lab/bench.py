@@ -24,6 +24,7 @@ from training.lab.bench_rows import (
 )
 from training.lab.bench_training import check_cifar10, measure_training
 from training.lab.bench_verification import measure_evaluation, measure_verification
+from training.lab.inputs import parse_count
 
 _COMMITTED = Path("docs/lab/bench-rows.jsonl")
 _COLUMNS = (58, 34, 4, 10, 5)
@@ -125,8 +126,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cifar10", type=Path, help="CIFAR-10 in one file, to train on it three times for two epochs"
     )
     parser.add_argument("--sections", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
-    parser.add_argument("--records", type=int, default=10_000, help="that are evaluated")
-    parser.add_argument("--turns", type=int, default=5, help="of exact evaluation and fp32 forward")
+    parser.add_argument("--records", type=parse_count, default=10_000, help="that are evaluated")
+    parser.add_argument("--turns", type=parse_count, default=5, help="of exact evaluation and fp32 forward")
     parser.add_argument(
         "--rows", type=Path, default=_COMMITTED, help="rows of an accelerator, measured before"
     )

@@ -24,8 +24,8 @@ from training.dataset_file import read_dataset_file
 from training.evaluator import choose_compute_logits
 from training.lab.bench_rows import describe_origin
 from training.lab.check import check_ladder
-from training.lab.inputs import parse_count, read_task_dataset
-from training.lab.ladder import MeasuredRung, Sizes, Stretch, build_ladder
+from training.lab.inputs import check_samples, parse_count, parse_share, read_task_dataset
+from training.lab.ladder import MeasuredRung, Sizes, Stretch, build_ladder, check_courses
 from training.lab.page import render_page
 from training.lab.pool import start_pool
 from training.lab.traces import (
@@ -80,8 +80,14 @@ def check(options: argparse.Namespace, dataset: Dataset) -> int:
 
 
 def calibrate(options: argparse.Namespace, dataset: Dataset) -> int:
-    """Measures what the rows lack, and writes the task file. Raises ValueError for another task's courses."""
+    """Measures what the rows lack, and writes the task file.
+
+    Raises ValueError for another task's courses, and for an order that cannot make a ladder.
+    """
     file = load_task_file(options.task)
+    check_courses([order.courses for order in options.stretch])
+    for order in options.stretch:
+        check_samples(order.samples, file.recipe.batch)
     known = read_traces(options.rows)
     check_traces(known, file.network, dataset.spec, file.recipe)
     courses = [
@@ -233,5 +239,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _parse_order(text: str) -> Order:
-    frozen, samples, courses = (int(part) for part in text.split(":"))
-    return Order(frozen, samples, courses)
+    parts = text.split(":")
+    if len(parts) != 3:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form FROZEN:SAMPLES:COURSES")
+    return Order(parse_share(parts[0]), parse_count(parts[1]), parse_count(parts[2]))

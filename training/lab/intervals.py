@@ -10,6 +10,7 @@ import argparse
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from consensus.difficulty import compute_difficulty, compute_earliest_timestamp,
 from consensus.encoding import ZERO_HASH
 from consensus.params import ChainParams, check_params
 from training.lab.fairness import FAIRNESS_TABLE, render_fairness
-from training.lab.inputs import parse_count, read_task_dataset
+from training.lab.inputs import parse_count, parse_positive, read_task_dataset
 from training.lab.lottery import GetLottery, Lottery, Random, build_lotteries
 from training.lab.traces import read_traces
 from training.rate import fit_samples
@@ -32,6 +33,8 @@ _WARM_BLOCKS = 60
 _WATCHED_BLOCKS = 80
 WINDOWS = ((1, 10), (11, 20), (21, 40), (41, 60), (61, 80))
 _EASING_INTERVALS = 2
+_parse_runs = partial(parse_count, least=2)
+"""One alone has no spread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +107,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", type=Path, required=True, help="the courses that the ladder was built of")
     parser.add_argument(
         "--power",
-        type=float,
+        type=parse_positive,
         nargs="+",
         default=[2_000.0, 5_500.0, 15_000.0, 100_000.0],
         help="million multiply-accumulates a second of all miners together",
     )
     parser.add_argument("--interval", type=parse_count, default=20, help="seconds aimed at between blocks")
-    parser.add_argument("--runs", type=parse_count, default=200, help="of each scenario and power")
+    parser.add_argument("--runs", type=_parse_runs, default=200, help="of each scenario and power")
     parser.add_argument("--out", type=Path, default=Path("intervals.csv"), help="the intervals")
     parser.add_argument("--page", type=Path, default=Path("intervals.md"), help="the tables, to be read")
 

@@ -42,6 +42,10 @@ _STEP = 1.05
 """A rung costs at least this much more than the one below: closer ones could not be told apart."""
 
 
+_LEAST_COURSES = math.ceil(2 / _TAIL_SHARE)
+"""Of the last stretch: with fewer, no two targets of the tail could be met by different numbers of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stretch:
     """The part of the ladder at one share and plan, with the courses measured for it."""
@@ -74,6 +78,17 @@ class MeasuredRung:
 
     rung: Rung
     measurement: Measurement
+
+
+def check_courses(counts: Sequence[int]) -> None:
+    """Raises ValueError where stretches of so many courses each, from the foot up, cannot make a ladder."""
+    for number, count in enumerate(counts, 1):
+        least = MIN_SUCCESSES if number < len(counts) else _LEAST_COURSES
+        if count < least:
+            raise ValueError(
+                f"{count} courses are too few for stretch {number} of {len(counts)},"
+                f" which needs {least} at least"
+            )
 
 
 def build_ladder(
@@ -152,7 +167,7 @@ def keep_share(
 def find_floor(columns: Columns, target: int) -> int | None:
     """Right eval records that 19 in 20 have on first meeting a train target; None where too few meet it."""
     met = columns.get_first_evals(target)
-    if len(met) < min(_MIN_FLOOR_ATTEMPTS, len(columns) // 3):
+    if len(met) < max(1, min(_MIN_FLOOR_ATTEMPTS, len(columns) // 3)):
         return None
     return int(np.quantile(met, _FLOOR_SHARE, method="lower"))
 

@@ -18,12 +18,13 @@ from pathlib import Path
 import torch
 
 from consensus.block import encode_header
-from consensus.network import NetworkSpec
+from consensus.network import NetworkSpec, check_network
 from consensus.watermark import derive_watermark
 from training.data import TrainingData
 from training.dataset_file import read_dataset_file
 from training.evaluator import ComputeLogits, choose_compute_logits, count_right
 from training.lab.bench_rows import describe_origin
+from training.lab.inputs import check_samples, parse_count, parse_seed, parse_share
 from training.lab.variants import Variant, train_variant
 from training.rate import build_practice_header
 from training.twin import Twin
@@ -126,9 +127,11 @@ class Search:
     def __init__(
         self, options: argparse.Namespace, data: TrainingData, compute_logits: ComputeLogits
     ) -> None:
+        """Raises RuleViolation for a network that no chain may have."""
         _, c, h, w = data.train.pixels.shape
         classes = int(data.train.labels.max()) + 1
         self._spec = NetworkSpec(c, h, w, classes, options.blocks, options.filters, options.hidden)
+        check_network(self._spec)
         self._options, self._data, self._compute_logits = options, data, compute_logits
 
     def measure(self, name: str, seed: int) -> Row:
@@ -178,8 +181,10 @@ def run(options: argparse.Namespace) -> int:
 def measure_all(options: argparse.Namespace) -> Iterator[Row]:
     """Trains each variant with each seed and adds its row to the file; each row is yielded once it is there.
 
-    Raises ValueError where no back-end is exact.
+    Raises ValueError where no back-end is exact, and for fewer samples than a batch.
     """
+    for name in options.variants:
+        check_samples(options.samples, VARIANTS[name].batch)
     known = {(_get_setting(row), row.name, row.seed) for row in read_rows(options.rows)}
     orders = [(name, seed) for seed in options.seeds for name in options.variants]
     lacking = [order for order in orders if (_get_order(options), *order) not in known]
@@ -264,10 +269,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to train",
     )
     parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[0], metavar="SEED", help="of each variant, a row each"
+        "--seeds", type=parse_seed, nargs="+", default=[0], metavar="SEED", help="of each variant, a row each"
     )
-    parser.add_argument("--blocks", type=int, default=4, help="of the network")
-    parser.add_argument("--filters", type=int, default=32, help="of the first block")
-    parser.add_argument("--hidden", type=int, default=128, help="units of the hidden layer")
-    parser.add_argument("--frozen", type=int, default=7_000, help="share of the weights, per 10,000")
-    parser.add_argument("--samples", type=int, default=150_000, help="to train for")
+    parser.add_argument("--blocks", type=parse_count, default=4, help="of the network")
+    parser.add_argument("--filters", type=parse_count, default=32, help="of the first block")
+    parser.add_argument("--hidden", type=parse_count, default=128, help="units of the hidden layer")
+    parser.add_argument("--frozen", type=parse_share, default=7_000, help="share of the weights, per 10,000")
+    parser.add_argument("--samples", type=parse_count, default=150_000, help="to train for")

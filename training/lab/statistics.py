@@ -67,10 +67,10 @@ def fit_tail(points: Sequence[tuple[int, int]], attempts: int) -> Tail:
     """The tail through (target, successes) points of one sample of `attempts`.
 
     Least squares of target on quantile, each point weighted by the rarer outcome's count. Raises
-    ValueError for fewer than two points.
+    ValueError for fewer than two different numbers of successes.
     """
-    if len(points) < 2:
-        raise ValueError(f"{len(points)} points of a tail: measure more courses")
+    if len({successes for _, successes in points}) < 2:
+        raise ValueError(f"of {attempts} courses too few differ for a tail: measure more, or longer ones")
     quantiles = [-_NORMAL.inv_cdf(successes / attempts) for _, successes in points]
     weights = [float(min(successes, attempts - successes)) for _, successes in points]
     total = math.fsum(weights)

@@ -76,6 +76,23 @@ def test_missing_file_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFi
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("stretches", "line"),
+    [
+        (["9800:640:1"], "1 courses are too few for stretch 1 of 1, which needs 8 at least"),
+        (["9500:640:14", "9800:640:8"], "14 courses are too few for stretch 1 of 2, which needs 15 at least"),
+        (["9800:16:100"], "16 samples are less than a batch: 64 are needed"),
+    ],
+)
+def test_what_makes_no_ladder_is_told_before_it_is_measured(
+    stretches: list[str], line: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--stretch", *stretches, "--rows", str(tmp_path / "rows.jsonl")]
+    assert main(["calibrate", "--task", "digits", "--data", str(file), *words]) == 1
+    assert capsys.readouterr().err == f"python -m training.lab: {line}\n"
+    assert not (tmp_path / "rows.jsonl").exists()
+
+
 @pytest.mark.parametrize("words", [[], ["calibrate"], ["calibrate", "--task", "letters"]])
 def test_wrong_words_are_a_usage_error(words: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:

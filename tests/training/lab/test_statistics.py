@@ -47,9 +47,10 @@ def test_normal_tail_is_found_again() -> None:
     assert tail.compute_chance(1_270) == pytest.approx(1 - truth.cdf(1_270), rel=0.02)
 
 
-def test_rejects_a_tail_of_one_point() -> None:
-    with pytest.raises(ValueError, match="1 points"):
-        fit_tail([(1_215, 40)], 100)
+@pytest.mark.parametrize("points", [[], [(1_215, 40)], [(1_215, 40), (1_216, 40)]])
+def test_rejects_a_tail_without_a_slope(points: list[tuple[int, int]]) -> None:
+    with pytest.raises(ValueError, match="of 100 courses too few differ"):
+        fit_tail(points, 100)
 
 
 def _compute_false_alarm(probability: float, stored: int, fresh: int) -> float:

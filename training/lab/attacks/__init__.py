@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import torch
 
 from consensus.dataset import Dataset
+from consensus.network import check_network
 from training.data import TrainingData
 from training.evaluator import choose_compute_logits
 from training.lab.attacks.catalogue import BY_NAME, TRAINED
@@ -24,13 +26,15 @@ from training.lab.attacks.picture import draw
 from training.lab.attacks.rows import Recorder, Recording, read_recordings
 from training.lab.attacks.table import Line, build_lines, render_meanings, render_table, write_csv
 from training.lab.bench_rows import describe_origin
-from training.lab.inputs import PROCESSES, parse_count, read_task_dataset
+from training.lab.inputs import PROCESSES, check_samples, parse_count, parse_share, read_task_dataset
 from training.lab.lines import append_lines
 from training.lab.pool import start_pool
 from training.lab.traces import check_traces, read_traces
 from training.tasks import TASK_NAMES, load_task_file
 
 _QUICK_COURSES = 8
+_parse_courses = partial(parse_count, least=0)
+"""None: only the tables are written."""
 
 Order = tuple[str, int, tuple[int, ...]]
 """Courses to record: the attack's name, the ground's place among all, the seeds."""
@@ -43,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--processes", type=parse_count, default=PROCESSES, help="that measure courses side by side"
     )
-    parser.add_argument("--courses", type=int, default=60, help="of each attack at each share")
+    parser.add_argument("--courses", type=_parse_courses, default=60, help="of each attack at each share")
     parser.add_argument("--calibration", type=Path, help="courses of the reference that are measured already")
     parser.add_argument(
         "--ground",
@@ -53,9 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FROZEN[:SAMPLES]",
         help="shares per 10,000, with the ladder's plans or these samples; all of the ladder by default",
     )
-    parser.add_argument("--filters", type=int, help="of the first block, where not the task's")
-    parser.add_argument("--hidden", type=int, help="units of the hidden layer, where not the task's")
-    parser.add_argument("--records", type=int, help="the first of the train split, where not all")
+    parser.add_argument("--filters", type=parse_count, help="of the first block, where not the task's")
+    parser.add_argument("--hidden", type=parse_count, help="units of the hidden layer, where not the task's")
+    parser.add_argument("--records", type=parse_count, help="the first of the train split, where not all")
     parser.add_argument(
         "--only",
         nargs="*",
@@ -88,7 +92,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def build_grounds(options: argparse.Namespace, dataset: Dataset) -> list[Ground]:
-    """One for each plan of the task's ladder that is asked for. Raises ValueError for a share it lacks."""
+    """One for each plan of the task's ladder that is asked for.
+
+    Raises ValueError for a share it lacks and for fewer samples than a batch, RuleViolation for a network
+    that no chain may have.
+    """
     file = load_task_file(options.task)
     data = TrainingData.load(dataset, options.device).take(options.records)
     network = replace(
@@ -96,9 +104,11 @@ def build_grounds(options: argparse.Namespace, dataset: Dataset) -> list[Ground]
         filters=options.filters or file.network.filters,
         hidden=options.hidden or file.network.hidden,
     )
+    check_network(network)
     ladder = list(dict.fromkeys((rung.frozen, file.recipe.get_plan(rung).samples) for rung in file.rungs))
     places = ladder[:1] if options.quick and not options.ground else []
     for frozen, samples in options.ground:
+        check_samples(samples or file.recipe.batch, file.recipe.batch)
         mine = [(frozen, samples)] if samples else [place for place in ladder if place[0] == frozen]
         if not mine:
             raise ValueError(f"the ladder has no rungs at {frozen} per 10,000 frozen")
@@ -174,5 +184,5 @@ def _order(options: argparse.Namespace, grounds: Sequence[Ground]) -> Iterator[O
 
 
 def _parse_ground(text: str) -> tuple[int, int | None]:
-    frozen, _, samples = text.partition(":")
-    return int(frozen), int(samples) if samples else None
+    frozen, separator, samples = text.partition(":")
+    return parse_share(frozen), parse_count(samples) if separator else None

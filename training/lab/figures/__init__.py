@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from consensus.dataset import DatasetSpec
@@ -29,7 +30,7 @@ from training.lab.figures.runs import (
 )
 from training.lab.figures.tables import bundle_rows, write_summaries
 from training.lab.figures.workers import Result, Settings, get_teacher_path, perform
-from training.lab.inputs import PROCESSES, parse_count
+from training.lab.inputs import PROCESSES, check_samples, parse_count
 from training.recipe import Recipe
 from training.tasks.default import DEFAULT_RECIPE
 
@@ -45,6 +46,7 @@ _PAPER_RECIPE = replace(
 )
 """The search is told of in docs/lab/training.md."""
 _LEAST_TRANSFER_SHARE = 40
+_parse_per_cent = partial(parse_count, least=0, most=100)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -56,12 +58,17 @@ def run(options: argparse.Namespace) -> int:
 
 
 def measure(options: argparse.Namespace, dataset: DatasetSpec) -> None:
-    """Adds a row for every run that is not done; may be ended at any time and started again."""
+    """Adds a row for every run that is not done; may be ended at any time and started again.
+
+    Raises ValueError for the wrong dataset, and where an epoch of protocol mode has no whole batch.
+    """
     scale = choose_scale(options)
     settings = Settings(
         options.data, choose_network(options.task, dataset), choose_recipe(options.task), scale,
         options.device, options.threads, options.out / "networks",
     )  # fmt: skip
+    if "protocol" in options.modes:
+        check_samples(min(scale.images, dataset.n_train), settings.recipe.batch)
     settings.teachers.mkdir(parents=True, exist_ok=True)
     path = get_rows_path(options)
     wanted = list_runs(scale, min(scale.images, dataset.n_train), options.modes)
@@ -171,9 +178,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--paper", type=Path, default=Path("docs/lab/paper"), help="the paper's curves")
     parser.add_argument("--draw-only", action="store_true", help="run nothing, draw the rows there are")
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
-    parser.add_argument("--seeds", type=int, help="instead of the scale's")
-    parser.add_argument("--images", type=int, help="train records, instead of the scale's")
-    parser.add_argument("--epochs", type=int, help="of both modes, instead of the scale's")
-    parser.add_argument("--shares", type=int, nargs="+", help="per cent, instead of the scale's")
+    parser.add_argument("--seeds", type=parse_count, help="instead of the scale's")
+    parser.add_argument("--images", type=parse_count, help="train records, instead of the scale's")
+    parser.add_argument("--epochs", type=parse_count, help="of both modes, instead of the scale's")
+    parser.add_argument("--shares", type=_parse_per_cent, nargs="+", help="per cent, instead of the scale's")
     parser.add_argument("--processes", type=parse_count, default=PROCESSES, help="side by side")
-    parser.add_argument("--together", type=int, default=3, help="networks of the paper in one pass")
+    parser.add_argument("--together", type=parse_count, default=3, help="networks of the paper in one pass")
