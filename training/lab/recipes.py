@@ -121,6 +121,9 @@ class Row:
     date: str
 
 
+_COLUMNS = tuple(field.name for field in fields(Row))
+
+
 class Search:
     """Trains variants of one network on one dataset."""
 
@@ -181,7 +184,8 @@ def run(options: argparse.Namespace) -> int:
 def measure_all(options: argparse.Namespace) -> Iterator[Row]:
     """Trains each variant with each seed and adds its row to the file; each row is yielded once it is there.
 
-    Raises ValueError where no back-end is exact, and for fewer samples than a batch.
+    Raises ValueError where no back-end is exact, for fewer samples than a batch, and for a file that has no
+    rows of this command.
     """
     for name in options.variants:
         check_samples(options.samples, VARIANTS[name].batch)
@@ -201,22 +205,28 @@ def measure_all(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a file, none where there is no file."""
+    """The rows of a file, none where there is no file. Raises ValueError for a file of anything else."""
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [_decode_row(values) for values in csv.DictReader(file)]
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            if reader.fieldnames != list(_COLUMNS):
+                raise ValueError("its first line does not name the columns of its rows")
+            return [_decode_row(values) for values in reader]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise ValueError(f"{path} is no file of this command: {error}") from None
 
 
 def append_row(path: Path, row: Row) -> None:
     """Adds a row to the file, whose first line names the columns. A kill leaves the file of before.
 
-    One process adds to a file at a time.
+    One process adds to a file at a time. Raises ValueError for a file of anything else, which stays as it is.
     """
     rows = [*read_rows(path), row]
     draft = path.with_name(f"{path.name}.draft")
     with draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
+        writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(map(asdict, rows))
     draft.replace(path)
@@ -253,6 +263,9 @@ def _get_order(options: argparse.Namespace) -> tuple[int, ...]:
 
 
 def _decode_row(values: dict[str, str]) -> Row:
+    # So csv tells a line that is too long, and one that is too short.
+    if None in values or None in values.values():
+        raise ValueError("a line has not as many values as there are columns")
     kinds = {"int": int, "float": float, "str": str}
     return Row(**{field.name: kinds[str(field.type)](values[field.name]) for field in fields(Row)})
 

@@ -265,6 +265,16 @@ def test_command_measures_once_and_draws_from_rows(
     assert (tmp_path / "digits-summary.csv").read_text().count("\n") > 10
 
 
+def test_a_file_of_something_else_is_refused_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "digits-rows.csv"
+    append_rows(path, [build_row(build_run(), 0.5, 0.6)])
+    header = path.read_text("utf-8").splitlines()[0]
+    for text in ("my only notes\n", "a,b\n1,2\n", f"{header}\npaper,honest\n"):
+        path.write_text(text, "utf-8")
+        with pytest.raises(ValueError, match=r"digits-rows\.csv is no file of this command"):
+            read_rows(path)
+
+
 def test_no_matplotlib_is_one_clear_line(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

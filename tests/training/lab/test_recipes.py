@@ -15,13 +15,16 @@ from dataset_server.files import write_dataset_file
 from dataset_server.importers import import_digits
 from tests.training.samples import NETWORK, build_watermark
 from training.data import TrainingData
-from training.lab import parse, recipes
+from training.lab import main, parse, recipes
 from training.lab.muon import orthogonalise
 from training.lab.recipes import VARIANTS, Row, append_row, measure_all, read_rows, render_table
 from training.lab.variants import Variant, compute_share, train_variant
 from training.twin import Twin
 
 _SMALL = ["--blocks", "2", "--filters", "4", "--hidden", "16", "--frozen", "9000", "--samples", "640"]
+
+
+ROW = Row("a", 2, 4, 16, 9_000, 640, 0, 0.5, 250, 500, 1.0, "cpu", 1, "here", "2", "2026-01-01")
 
 
 def _parse(tmp_path: Path, *words: str) -> Namespace:
@@ -43,9 +46,28 @@ def test_rows_are_written_once_and_read_back(tmp_path: Path, capsys: pytest.Capt
     assert 0 < rows[0].eval_correct <= rows[0].n_eval == 500
 
 
+@pytest.mark.parametrize(
+    "text", ["my only notes\n", "a,b\n1,2\n", "{header}\nx\n", "{header}\n{row},more\n", '{header}\n"{row}\n']
+)
+def test_a_file_of_something_else_is_refused_and_stays(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    append_row(tmp_path / "own.csv", ROW)
+    header, row = (tmp_path / "own.csv").read_text("utf-8").splitlines()
+    rows = tmp_path / "rows.csv"
+    rows.write_text(text.format(header=header, row=row), "utf-8")
+    before = rows.read_bytes()
+    options = _parse(tmp_path, "--variants", "base")
+    assert main(["recipes", "--data", str(options.data), "--rows", str(rows), *_SMALL]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{rows} is no file of this command" in line
+    with pytest.raises(ValueError, match="is no file of this command"):
+        append_row(rows, ROW)
+    assert rows.read_bytes() == before
+
+
 def test_a_kill_leaves_the_rows_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = Row("a", 2, 4, 16, 9_000, 640, 0, 0.5, 250, 500, 1.0, "cpu", 1, "here", "2", "2026-01-01")
-    append_row(tmp_path / "rows.csv", row)
+    append_row(tmp_path / "rows.csv", ROW)
 
     def write_and_die(writer: csv.DictWriter[str], rows: Iterable[dict[str, object]]) -> None:
         writer.writerow(next(iter(rows)))
@@ -54,10 +76,10 @@ def test_a_kill_leaves_the_rows_of_before(tmp_path: Path, monkeypatch: pytest.Mo
     with monkeypatch.context() as patched:
         patched.setattr(csv.DictWriter, "writerows", write_and_die)
         with pytest.raises(KeyboardInterrupt):
-            append_row(tmp_path / "rows.csv", replace(row, seed=1))
-    assert read_rows(tmp_path / "rows.csv") == [row]
-    append_row(tmp_path / "rows.csv", replace(row, seed=1))
-    assert read_rows(tmp_path / "rows.csv") == [row, replace(row, seed=1)]
+            append_row(tmp_path / "rows.csv", replace(ROW, seed=1))
+    assert read_rows(tmp_path / "rows.csv") == [ROW]
+    append_row(tmp_path / "rows.csv", replace(ROW, seed=1))
+    assert read_rows(tmp_path / "rows.csv") == [ROW, replace(ROW, seed=1)]
 
 
 @pytest.mark.parametrize(
@@ -95,8 +117,7 @@ def test_schedules_rise_to_the_peak_and_fall_as_named() -> None:
 
 
 def test_table_puts_the_best_first_with_its_spread() -> None:
-    row = Row("a", 2, 4, 16, 9_000, 640, 0, 0.5, 250, 500, 1.0, "cpu", 1, "here", "2", "2026-01-01")
-    rows = [row, replace(row, seed=1, eval_correct=260), replace(row, name="b", eval_correct=300)]
+    rows = [ROW, replace(ROW, seed=1, eval_correct=260), replace(ROW, name="b", eval_correct=300)]
     lines = render_table(rows).splitlines()
     assert lines[2] == "| b | 1 | 60.00% |  | 1 |"
     assert lines[3] == "| a | 2 | 51.00% | 50.00% – 52.00% | 1 |"

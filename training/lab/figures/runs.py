@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from training.lab.bench_rows import Origin
 from training.lab.figures.marks import DEFAULT_GENERATORS, DISTRIBUTIONS, GENERATORS
+from training.lab.lines import read_whole_lines
 
 Kind = Literal["honest", "transfer", "applied"]
 """From fresh weights; from a trained network's; a trained network that is only watermarked."""
@@ -144,11 +145,17 @@ def _list_curves(scale: Scale, mode: str) -> Iterator[tuple[Kind, str, int]]:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a file, none where there is no file; a line that was cut by a kill is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text("utf-8").splitlines(keepends=True)
-    return [_decode(line) for line in csv.DictReader(line for line in lines if line.endswith("\n"))]
+    """The rows of a file, none where there is no file; a line that was cut by a kill is left out.
+
+    Raises ValueError for a file of anything else.
+    """
+    reader = csv.DictReader(read_whole_lines(path), strict=True)
+    try:
+        if reader.fieldnames not in (None, list(_COLUMNS)):
+            raise ValueError("its first line does not name the columns of its rows")
+        return [_decode(line) for line in reader]
+    except (ValueError, TypeError, AttributeError, csv.Error) as error:
+        raise ValueError(f"{path} is no file of this command: {error}") from None
 
 
 def append_rows(path: Path, rows: Sequence[Row]) -> None:
