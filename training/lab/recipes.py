@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from consensus.block import encode_header
+from consensus.dataset import Dataset
 from consensus.network import NetworkSpec, check_network
 from consensus.watermark import derive_watermark
 from training.data import TrainingData
@@ -25,6 +26,7 @@ from training.dataset_file import read_dataset_file
 from training.evaluator import ComputeLogits, choose_compute_logits, count_right
 from training.lab.bench_rows import describe_origin
 from training.lab.inputs import check_samples, parse_count, parse_seed, parse_share
+from training.lab.traces import name_dataset
 from training.lab.variants import Variant, train_variant
 from training.rate import build_practice_header
 from training.twin import Twin
@@ -100,6 +102,8 @@ class Row:
     """One training."""
 
     name: str
+    dataset: str
+    """As a trace names it."""
     blocks: int
     filters: int
     hidden: int
@@ -127,15 +131,15 @@ _COLUMNS = tuple(field.name for field in fields(Row))
 class Search:
     """Trains variants of one network on one dataset."""
 
-    def __init__(
-        self, options: argparse.Namespace, data: TrainingData, compute_logits: ComputeLogits
-    ) -> None:
+    def __init__(self, options: argparse.Namespace, dataset: Dataset, compute_logits: ComputeLogits) -> None:
         """Raises RuleViolation for a network that no chain may have."""
-        _, c, h, w = data.train.pixels.shape
-        classes = int(data.train.labels.max()) + 1
-        self._spec = NetworkSpec(c, h, w, classes, options.blocks, options.filters, options.hidden)
+        image = dataset.spec.c, dataset.spec.h, dataset.spec.w
+        self._spec = NetworkSpec(
+            *image, dataset.spec.classes, options.blocks, options.filters, options.hidden
+        )
         check_network(self._spec)
-        self._options, self._data, self._compute_logits = options, data, compute_logits
+        self._options, self._compute_logits = options, compute_logits
+        self._data, self._dataset = TrainingData.load(dataset, options.device), name_dataset(dataset.spec)
 
     def measure(self, name: str, seed: int) -> Row:
         """One training of one variant."""
@@ -153,6 +157,7 @@ class Search:
         origin = describe_origin(options.device, options.threads, "recipes")
         return Row(
             name,
+            dataset=self._dataset,
             blocks=options.blocks,
             filters=options.filters,
             hidden=options.hidden,
@@ -173,15 +178,17 @@ class Search:
 
 def run(options: argparse.Namespace) -> int:
     """Measures what the rows lack, prints the table of this setting and returns the exit code."""
-    for row in measure_all(options):
+    dataset = read_dataset_file(options.data)
+    for row in measure_all(options, dataset):
         print(
             f"{row.name}, seed {row.seed}: {row.eval_correct / row.n_eval:.4f} in {row.seconds} s", flush=True
         )
-    print(render_table([row for row in read_rows(options.rows) if _get_setting(row) == _get_order(options)]))
+    order = _get_order(options, dataset)
+    print(render_table([row for row in read_rows(options.rows) if _get_setting(row) == order]))
     return 0
 
 
-def measure_all(options: argparse.Namespace) -> Iterator[Row]:
+def measure_all(options: argparse.Namespace, dataset: Dataset) -> Iterator[Row]:
     """Trains each variant with each seed and adds its row to the file; each row is yielded once it is there.
 
     Raises ValueError where no back-end is exact, for fewer samples than a batch, and for a file that has no
@@ -189,15 +196,14 @@ def measure_all(options: argparse.Namespace) -> Iterator[Row]:
     """
     for name in options.variants:
         check_samples(options.samples, VARIANTS[name].batch)
-    known = {(_get_setting(row), row.name, row.seed) for row in read_rows(options.rows)}
-    orders = [(name, seed) for seed in options.seeds for name in options.variants]
-    lacking = [order for order in orders if (_get_order(options), *order) not in known]
+    order = _get_order(options, dataset)
+    known = {(row.name, row.seed) for row in read_rows(options.rows) if _get_setting(row) == order}
+    wanted = [(name, seed) for seed in options.seeds for name in options.variants]
+    lacking = [pair for pair in wanted if pair not in known]
     compute_logits = choose_compute_logits(options.device)
     if compute_logits is None:
         raise ValueError(f"no exact back-end on {options.device}")
-    search = Search(
-        options, TrainingData.load(read_dataset_file(options.data), options.device), compute_logits
-    )
+    search = Search(options, dataset, compute_logits)
     for name, seed in lacking:
         row = search.measure(name, seed)
         append_row(options.rows, row)
@@ -254,12 +260,17 @@ def _get_accuracy(row: Row) -> float:
     return row.eval_correct / row.n_eval
 
 
-def _get_setting(row: Row) -> tuple[int, ...]:
-    return row.blocks, row.filters, row.hidden, row.frozen, row.samples
+_Setting = tuple[str, int, int, int, int, int]
+"""Dataset, network, share and samples: rows of one are compared."""
 
 
-def _get_order(options: argparse.Namespace) -> tuple[int, ...]:
-    return options.blocks, options.filters, options.hidden, options.frozen, options.samples
+def _get_setting(row: Row) -> _Setting:
+    return row.dataset, row.blocks, row.filters, row.hidden, row.frozen, row.samples
+
+
+def _get_order(options: argparse.Namespace, dataset: Dataset) -> _Setting:
+    network = options.blocks, options.filters, options.hidden
+    return name_dataset(dataset.spec), *network, options.frozen, options.samples
 
 
 def _decode_row(values: dict[str, str]) -> Row:

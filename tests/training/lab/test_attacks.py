@@ -16,7 +16,7 @@ from torch import Tensor
 from consensus.solution import check_solution, encode_solution, extract_solution
 from dataset_server.files import write_dataset_file
 from dataset_server.importers import import_digits
-from tests.training.samples import NETWORK
+from tests.training.samples import DIGITS, NETWORK
 from training.course import Course
 from training.data import TrainingData
 from training.evaluator import compute_logits_in_float32
@@ -62,7 +62,7 @@ SIZES = Sizes(1_297, 1_797 * NETWORK.multiply_accumulates)
 def ground(digits_data: TrainingData) -> Ground:
     recipe = load_recipe("digits")
     polish = replace(recipe.polish, tune_steps=(2, 3), sweeps=1, proposals=2)
-    return Ground(NETWORK, digits_data, replace(recipe, polish=polish), 9_000, SAMPLES)
+    return Ground(NETWORK, digits_data, DIGITS, replace(recipe, polish=polish), 9_000, SAMPLES)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,7 @@ def make_recording(seed: int, final: int, work: int = 100, seconds: float = 1.0)
     return Recording(
         "made up",
         "a network",
+        DIGITS,
         1_297,
         "a recipe",
         9_000,
@@ -367,6 +368,23 @@ def test_command_measures_and_draws(tmp_path: Path, capsys: pytest.CaptureFixtur
     nothing.unlink()
     assert main(words) == 1
     assert "there is no file" in capsys.readouterr().err
+
+
+def test_recordings_of_another_dataset_are_not_taken_for_this_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "digits", tmp_path / "out"
+    write_dataset_file(data, import_digits())
+    words = ["attacks", "--task", "digits", "--data", str(data), "--out", str(out), "--ground", "9000:640"]
+    words += ["--courses", "1", "--only", "reference", "--records", "300", "--processes", "1"]
+    assert main(words) == 0
+    rows = out / "rows.jsonl"
+    rows.write_text(rows.read_text("utf-8").replace(DIGITS, "f2853bcc"), "utf-8")
+    assert main(words) == 0
+    other, own = read_recordings(rows)
+    assert (other.dataset, own.dataset) == ("f2853bcc", DIGITS)
+    assert own.get_trace().dataset == DIGITS
+    assert "| reference | 1 |" in capsys.readouterr().out
 
 
 def test_command_measures_another_network_beside_the_tasks(

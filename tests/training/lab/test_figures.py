@@ -37,7 +37,7 @@ ORIGIN = Origin("cpu", "a machine, with a comma", 1, "2.0", "2026-01-01", "a com
 
 
 def build_run(seed: int = 0, kind: str = "honest", share: int = 70, variant: str = DEFAULT) -> Run:
-    return Run("paper", kind, variant, share, seed, 50_000, 2)
+    return Run("paper", kind, variant, share, seed, 50_000, 2, "7e8c6234")
 
 
 def build_row(run: Run, *accuracies: float) -> Row:
@@ -225,7 +225,7 @@ def test_papers_curves_are_whole() -> None:
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_scales_start_with_what_others_need(scale: tuple[str, bool]) -> None:
-    runs = list_runs(SCALES[scale], 1_000, ("paper", "protocol"))
+    runs = list_runs(SCALES[scale], 1_000, ("paper", "protocol"), "7e8c6234")
     assert len(set(runs)) == len(runs)
     assert {run.teacher for run in runs} <= set(runs)
     bases = {
@@ -263,6 +263,17 @@ def test_command_measures_once_and_draws_from_rows(
     assert "0 to do" in capsys.readouterr().out
     assert read_rows(tmp_path / "digits-rows.csv") == rows
     assert (tmp_path / "digits-summary.csv").read_text().count("\n") > 10
+
+
+def test_rows_of_another_dataset_are_no_runs_of_this_one(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = build_row(replace(build_run(), dataset="f2853bcc"), 0.1, 0.2)
+    append_rows(tmp_path / "digits-rows.csv", [other])
+    words = ["--task", "digits", "--data", str(file), "--quick", "--out", str(tmp_path)]
+    assert main(["figures", *words]) == 1
+    assert "has rows of another dataset: f2853bcc, not 7e8c6234" in capsys.readouterr().err
+    assert read_rows(tmp_path / "digits-rows.csv") == [other]
 
 
 def test_a_file_of_something_else_is_refused_and_stays(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from dataset_server.files import write_dataset_file
 from dataset_server.importers import import_digits
 from tests.training.samples import NETWORK, build_watermark
 from training.data import TrainingData
+from training.dataset_file import read_dataset_file
 from training.lab import main, parse, recipes
 from training.lab.muon import orthogonalise
 from training.lab.recipes import VARIANTS, Row, append_row, measure_all, read_rows, render_table
@@ -24,7 +25,7 @@ from training.twin import Twin
 _SMALL = ["--blocks", "2", "--filters", "4", "--hidden", "16", "--frozen", "9000", "--samples", "640"]
 
 
-ROW = Row("a", 2, 4, 16, 9_000, 640, 0, 0.5, 250, 500, 1.0, "cpu", 1, "here", "2", "2026-01-01")
+ROW = Row("a", "7e8c6234", 2, 4, 16, 9_000, 640, 0, 0.5, 250, 500, 1.0, "cpu", 1, "here", "2", "2026-01-01")
 
 
 def _parse(tmp_path: Path, *words: str) -> Namespace:
@@ -37,13 +38,26 @@ def _parse(tmp_path: Path, *words: str) -> Namespace:
 def test_rows_are_written_once_and_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert recipes.run(_parse(tmp_path, "--variants", "base", "muon 0.02")) == 0
     assert "| muon 0.02 | 1 |" in capsys.readouterr().out
-    fresh = list(measure_all(_parse(tmp_path, "--variants", "base", "--seeds", "0", "1")))
+    options = _parse(tmp_path, "--variants", "base", "--seeds", "0", "1")
+    fresh = list(measure_all(options, read_dataset_file(options.data)))
     assert [(row.name, row.seed) for row in fresh] == [("base", 1)]
     rows = read_rows(tmp_path / "rows.csv")
     assert [(row.name, row.seed) for row in rows] == [("base", 0), ("muon 0.02", 0), ("base", 1)]
     assert rows[-1] == fresh[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["digits.dataset", "rows.csv"]
     assert 0 < rows[0].eval_correct <= rows[0].n_eval == 500
+
+
+def test_rows_of_another_dataset_are_neither_reused_nor_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = _parse(tmp_path, "--variants", "base")
+    other = replace(ROW, name="base", dataset="f2853bcc")
+    append_row(options.rows, other)
+    assert recipes.run(options) == 0
+    assert "| base | 1 |" in capsys.readouterr().out
+    kept, measured = read_rows(options.rows)
+    assert (kept, measured.dataset) == (other, "7e8c6234")
 
 
 @pytest.mark.parametrize(

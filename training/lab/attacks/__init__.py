@@ -29,7 +29,7 @@ from training.lab.bench_rows import describe_origin
 from training.lab.inputs import PROCESSES, check_samples, parse_count, parse_share, read_task_dataset
 from training.lab.lines import append_lines
 from training.lab.pool import start_pool
-from training.lab.traces import check_traces, read_traces
+from training.lab.traces import check_traces, name_dataset, read_traces
 from training.tasks import TASK_NAMES, load_task_file
 
 _QUICK_COURSES = 8
@@ -113,7 +113,8 @@ def build_grounds(options: argparse.Namespace, dataset: Dataset) -> list[Ground]
         if not mine:
             raise ValueError(f"the ladder has no rungs at {frozen} per 10,000 frozen")
         places += mine
-    return [Ground(network, data, file.recipe, *place) for place in places or ladder]
+    name = name_dataset(dataset.spec)
+    return [Ground(network, data, name, file.recipe, *place) for place in places or ladder]
 
 
 def record_missing(

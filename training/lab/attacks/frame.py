@@ -35,6 +35,8 @@ class Ground:
 
     network: NetworkSpec
     data: TrainingData
+    dataset: str
+    """As a trace names it."""
     recipe: Recipe
     """The reference's."""
     frozen: int
@@ -49,9 +51,10 @@ class Ground:
         return f"{network.blocks} blocks of {network.filters}, hidden {network.hidden}"
 
     @property
-    def key(self) -> tuple[str, int, str, int, int]:
-        """What a recording names of it: network, train records, recipe, share and samples."""
-        return self.title, len(self.data.train), digest_recipe(self.recipe), self.frozen, self.samples
+    def key(self) -> tuple[str, str, int, str, int, int]:
+        """What a recording names of it: network, dataset, train records, recipe, share and samples."""
+        records, recipe = len(self.data.train), digest_recipe(self.recipe)
+        return self.title, self.dataset, records, recipe, self.frozen, self.samples
 
     @property
     def frozen_count(self) -> int:

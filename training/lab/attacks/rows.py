@@ -31,6 +31,8 @@ class Recording:
     attack: str
     network: str
     """Blocks, filters and hidden units, as Ground.title has them."""
+    dataset: str
+    """As a trace names it."""
     records: int
     """Of the train split."""
     recipe: str
@@ -59,9 +61,10 @@ class Recording:
     date: str
 
     @property
-    def ground(self) -> tuple[str, int, str, int, int]:
+    def ground(self) -> tuple[str, str, int, str, int, int]:
         """Ground.key of where it was measured."""
-        return self.network, self.records, self.recipe, self.frozen, self.reference_samples
+        data = self.dataset, self.records
+        return self.network, *data, self.recipe, self.frozen, self.reference_samples
 
     def get_trace(self) -> Trace:
         """As calibration sees it, in multiply-accumulates."""
@@ -70,7 +73,7 @@ class Recording:
             self.samples,
             self.seed,
             self.recipe,
-            "",
+            self.dataset,
             self.shown,
             self.train_correct,
             self.eval_correct,
@@ -135,6 +138,7 @@ class Recorder:
         return Recording(
             attack.name,
             ground.title,
+            ground.dataset,
             len(ground.data.train),
             digest_recipe(ground.recipe),
             ground.frozen,

@@ -31,6 +31,7 @@ from training.lab.figures.runs import (
 from training.lab.figures.tables import bundle_rows, write_summaries
 from training.lab.figures.workers import Result, Settings, get_teacher_path, perform
 from training.lab.inputs import PROCESSES, check_samples, parse_count
+from training.lab.traces import name_dataset
 from training.recipe import Recipe
 from training.tasks.default import DEFAULT_RECIPE
 
@@ -60,7 +61,8 @@ def run(options: argparse.Namespace) -> int:
 def measure(options: argparse.Namespace, dataset: DatasetSpec) -> None:
     """Adds a row for every run that is not done; may be ended at any time and started again.
 
-    Raises ValueError for the wrong dataset, and where an epoch of protocol mode has no whole batch.
+    Raises ValueError for the wrong dataset, for rows of another one, and where an epoch of protocol mode has
+    no whole batch.
     """
     scale = choose_scale(options)
     settings = Settings(
@@ -71,8 +73,11 @@ def measure(options: argparse.Namespace, dataset: DatasetSpec) -> None:
         check_samples(min(scale.images, dataset.n_train), settings.recipe.batch)
     settings.teachers.mkdir(parents=True, exist_ok=True)
     path = get_rows_path(options)
-    wanted = list_runs(scale, min(scale.images, dataset.n_train), options.modes)
+    name = name_dataset(dataset)
+    wanted = list_runs(scale, min(scale.images, dataset.n_train), options.modes, name)
     done = {row.run for row in read_rows(path)}
+    if others := sorted({run.dataset for run in done} - {name}):
+        raise ValueError(f"{path} has rows of another dataset: {', '.join(others)}, not {name}")
     lacking = list_lacking(wanted, done, settings.teachers)
     print(f"{len(wanted)} runs, {len(lacking)} to do", flush=True)
     origin = describe_origin(options.device, options.threads, _describe_command(options))

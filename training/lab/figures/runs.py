@@ -39,6 +39,8 @@ class Run:
     """Train records."""
     epochs: int
     """Passes over them; of `applied`, those of the trained network."""
+    dataset: str
+    """As a trace names it."""
 
     @property
     def teacher(self) -> Run:
@@ -48,7 +50,7 @@ class Run:
     @property
     def name(self) -> str:
         """Of the file that keeps its network."""
-        return f"{self.mode}-{self.seed}-{self.images}-{self.epochs}"
+        return f"{self.mode}-{self.seed}-{self.images}-{self.epochs}-{self.dataset}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +124,10 @@ def get_variants(mode: str) -> tuple[str, ...]:
     return (*(["during"] if mode == "paper" else []), *distributions, *generators)
 
 
-def list_runs(scale: Scale, images: int, modes: Sequence[str]) -> list[Run]:
+def list_runs(scale: Scale, images: int, modes: Sequence[str], dataset: str) -> list[Run]:
     """Every run of a scale, what others start from first, seeds side by side."""
     return [
-        Run(mode, kind, variant, share, seed, images, scale.epochs[mode])
+        Run(mode, kind, variant, share, seed, images, scale.epochs[mode], dataset)
         for mode in modes
         for kind, variant, share in _list_curves(scale, mode)
         for seed in range(scale.seeds)
@@ -185,10 +187,8 @@ def _encode(row: Row) -> list[Any]:
 
 
 def _decode(line: dict[str, str]) -> Row:
-    run = Run(
-        line["mode"], line["kind"], line["variant"],
-        *(int(line[name]) for name in ("share", "seed", "images", "epochs")),
-    )  # fmt: skip
+    share, seed, images, epochs = (int(line[name]) for name in ("share", "seed", "images", "epochs"))
+    run = Run(line["mode"], line["kind"], line["variant"], share, seed, images, epochs, line["dataset"])
     texts: dict[str, Any] = {name: line[name] for name in _ORIGIN_COLUMNS}
     origin = Origin(**{**texts, "threads": int(texts["threads"])})
     points, accuracies = (tuple(map(float, line[name].split())) for name in ("points", "accuracies"))
