@@ -31,7 +31,7 @@ class Plan:
     miss the target there. One that shows less gives up."""
     most_work: int = 0
     """Up to the rung of this work a block by this plan costs at most twice as much, where longer courses are
-    the ladder's; 0 where that is nowhere or not known."""
+    the ladder's; 0 where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

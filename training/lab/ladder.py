@@ -123,7 +123,12 @@ def build_ladder(
     _check_steps(ladder)
     climbed = [step.rung for step in ladder]
     plans = [
-        replace(plan, most_work=_find_most_work(stretch, climbed, sizes))
+        replace(
+            plan,
+            most_work=_find_most_work(
+                stretch, [rung for rung in climbed if rung.work >= plan.min_work], sizes
+            ),
+        )
         for stretch, plan in zip(stretches, plans, strict=True)
         if plan.min_work <= climbed[-1].work
     ]
@@ -220,15 +225,15 @@ def _get_ends(stretch: Stretch) -> npt.NDArray[np.int64]:
     return np.array([trace.train_correct[-1] for trace in stretch.traces], np.int64)
 
 
-def _find_most_work(stretch: Stretch, ladder: Sequence[Rung], sizes: Sizes) -> int:
-    """Of the last rung, from the foot up, that does not cost much more by this stretch's courses.
+def _find_most_work(stretch: Stretch, rungs: Sequence[Rung], sizes: Sizes) -> int:
+    """Of the last of these, its own first rung and those above, that costs not much more by its courses.
 
-    A target that none of them met tells nothing. 0 where that is so from the first rung on.
+    A target that none of them met tells nothing.
     """
     trials = {trial.goal.train: trial for trial in _try_targets(stretch, sizes)}
     chances: Chances | None = None
     best, most = int(_get_ends(stretch).max()), 0
-    for rung in ladder:
+    for rung in rungs:
         trial = trials.get(rung.min_train_correct)
         if rung.frozen != stretch.frozen or trial is None:
             continue

@@ -36,10 +36,12 @@ def test_a_shorter_course_costs_less_and_wins_less(digits: Dataset) -> None:
     file = load_task_file("digits")
     get_lottery = build_lotteries(file, read_traces(ROWS), digits.spec)
     longest = file.recipe.plans[-1]
-    for rung in (next(rung for rung in file.rungs if rung.work >= longest.min_work), file.rungs[-1]):
+    shortest = next(plan for plan in file.recipe.plans if plan.most_work > longest.min_work)
+    rungs = [rung for rung in file.rungs if longest.min_work <= rung.work <= shortest.most_work]
+    for rung in (rungs[0], rungs[-1]):
         own, same = get_lottery(rung), get_lottery(rung, longest.samples)
         assert (same.probability, same.won.tolist()) == (own.probability, own.won.tolist())
-        for most in (longest.samples - 1, 1):
+        for most in (longest.samples - 1, shortest.samples):
             shorter = get_lottery(rung, most)
             assert 0 < shorter.probability <= own.probability
             assert shorter.won.mean() < own.won.mean()
