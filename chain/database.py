@@ -71,7 +71,13 @@ def back_up_database(path: Path, target: Path) -> None:
         raise StoreError(f"{path} was not copied to {target}: {error}") from error
     with draft.open("rb") as file:
         os.fsync(file.fileno())
-    draft.rename(target)
+    try:
+        # A rename would replace a file that was made meanwhile.
+        os.link(draft, target)
+    except FileExistsError as error:
+        raise StoreError(f"{target} exists; a backup overwrites nothing") from error
+    finally:
+        draft.unlink()
 
 
 def upgrade_database(path: Path) -> str:

@@ -28,6 +28,8 @@ MAX_CONNECTIONS_PER_HOST = 256
 """Connections of one address at once, a quarter of all at most; this machine may have them all."""
 HEAD_SECONDS = 10.0
 """A request's head is whole by then, counted from the connection or from the answer before."""
+FLUSH_SECONDS = 300.0
+"""The longest time that a client reads nothing of what waits for it, or not the rest when it is sent home."""
 BACKLOG = 64
 """Connections that wait to be accepted; as many are accepted in one go, before any of them can be closed."""
 
@@ -97,6 +99,7 @@ class IncomingProtocol(H11Protocol):
         self._places = server_state
         self._host: str | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin, or close at once."""
@@ -113,8 +116,19 @@ class IncomingProtocol(H11Protocol):
         """End; the place is free for others."""
         super().connection_lost(exc)
         self._stop_watching()
+        self._note_reader()
         if self._host is not None:
             self._places.give_back(self._host)
+
+    def pause_writing(self) -> None:
+        """More waits to be read than is kept for a client; whoever leaves it there is cut off."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(FLUSH_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client reads."""
+        super().resume_writing()
+        self._note_reader()
 
     def data_received(self, data: bytes) -> None:
         """Go on; a whole head ends the wait for it."""
@@ -131,7 +145,17 @@ class IncomingProtocol(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:  # type: ignore[redundant-expr]
             self._stop_watching()
         elif self._deadline is None:
-            self._deadline = self.loop.call_later(HEAD_SECONDS, self.timeout_keep_alive_handler)
+            self._deadline = self.loop.call_later(HEAD_SECONDS, self._send_home)
+
+    def _send_home(self) -> None:
+        self.timeout_keep_alive_handler()
+        # Closing waits until all is read that was written, which a client may never do.
+        self._deadline = self.loop.call_later(FLUSH_SECONDS, self.transport.abort)
+
+    def _note_reader(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _stop_watching(self) -> None:
         if self._deadline is not None:

@@ -141,7 +141,7 @@ class NodeRuntime:
     def fail(self, error: BaseException) -> None:
         """Stop loudly: a database that fails or an impossible state is nothing to go on from."""
         if self.failure is None:
-            LOG.critical("the node stops: %s", error)
+            LOG.critical("the node stops: %s", error, exc_info=error)
             self.failure = error
             self.request_stop()
 

@@ -99,7 +99,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
 def _describe(error: OSError) -> str:
     if error.errno in _DISK_FULL:
         return f"the disk is full{f': {error.filename}' if error.filename else ''}"
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error) or type(error).__name__
 
 
 def _fail(line: str, exit_code: int = 1) -> int:

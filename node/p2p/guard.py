@@ -62,15 +62,24 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             timeout["connect"] /= len(addresses)
         # The Host header is set already; TLS checks the certificate against the name, not the address.
         sni_hostname = url.raw_host.decode("ascii")
-        request.extensions = {**request.extensions, "timeout": timeout, "sni_hostname": sni_hostname}
+        extensions = {**request.extensions, "timeout": timeout, "sni_hostname": sni_hostname}
+
+        def lead_to(address: str) -> httpx.Request:
+            # A request of its own: the caller may send his again, and then it is looked up again.
+            return httpx.Request(
+                request.method,
+                url.copy_with(host=address),
+                headers=request.headers,
+                stream=request.stream,
+                extensions=extensions,
+            )
+
         for address in addresses[:-1]:
-            request.url = url.copy_with(host=address)
             try:
-                return await self._inner.handle_async_request(request)
+                return await self._inner.handle_async_request(lead_to(address))
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 continue
-        request.url = url.copy_with(host=addresses[-1])
-        return await self._inner.handle_async_request(request)
+        return await self._inner.handle_async_request(lead_to(addresses[-1]))
 
 
 async def resolve_host(host: str) -> list[str]:

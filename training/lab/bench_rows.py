@@ -103,7 +103,10 @@ def describe_processor() -> str:
 
 
 def append_rows(path: Path, rows: Iterable[RecordedRow]) -> None:
-    """Adds a line of JSON for each row; first removes one cut by a kill."""
+    """Adds a line of JSON for each row; first removes one cut by a kill.
+
+    Raises ValueError for a file that ends in something else.
+    """
     with open_behind_whole_lines(path) as file:
         file.writelines((json.dumps(asdict(row)) + "\n").encode() for row in rows)
 

@@ -99,13 +99,13 @@ def render_fairness(
         samples, lottery = find(share * power * interval)
         _, ladders = find(None)
         cells = []
-        ways = (lottery, count(lottery, share)), (ladders, count(ladders, share)), (ladders, networks)
-        for each, width in ways:
-            won = compute_win_share(build_passes(each, width, random), other, share, random)
+        width = count(lottery, share)
+        ways = (lottery, width), (ladders, count(ladders, share)), (ladders, networks)
+        for each, together in ways:
+            won = compute_win_share(build_passes(each, together, random), other, share, random)
             error = (won * (1 - won) / _BLOCKS) ** 0.5
             cells.append(f"{won / share:.2f} ± {error / share:.2f}")
-        chosen = f"{samples:,} | {count(lottery, share)}"
-        yield f"| {power:,.0f} | {share:.0%} | {chosen} | {' | '.join(cells)} |"
+        yield f"| {power:,.0f} | {share:.0%} | {samples:,} | {width} | {' | '.join(cells)} |"
 
 
 FAIRNESS_TABLE = f"""

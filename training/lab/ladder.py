@@ -230,18 +230,19 @@ def _find_most_work(stretch: Stretch, rungs: Sequence[Rung], sizes: Sizes) -> in
 
     A target that none of them met tells nothing.
     """
-    trials = {trial.goal.train: trial for trial in _try_targets(stretch, sizes)}
+    columns, allowances = Columns(stretch.traces), choose_crosswise(stretch, sizes)
     chances: Chances | None = None
     best, most = int(_get_ends(stretch).max()), 0
     for rung in rungs:
-        trial = trials.get(rung.min_train_correct)
-        if rung.frozen != stretch.frozen or trial is None:
+        if rung.frozen != stretch.frozen:
             continue
-        chance = trial.successes / len(stretch.traces)
-        if trial.successes < MIN_SUCCESSES:
-            chances = chances or Chances(_get_ends(stretch), list(trials.values()))
-            chance = chances.compute(trial.goal.train)
-        if trial.goal.train > best or fmean(trial.costs) / 1e6 > _DEAREST * rung.work * chance:
+        goal = Goal(rung.min_train_correct, rung.min_eval_correct)
+        wins, costs = columns.replay(goal, allowances, sizes.recount_cost)
+        chance = float(wins.mean())
+        if wins.sum() < MIN_SUCCESSES:
+            chances = chances or fit_chances(stretch, sizes)
+            chance = chances.compute(rung.min_train_correct)
+        if rung.min_train_correct > best or float(costs.mean()) / 1e6 > _DEAREST * rung.work * chance:
             break
         most = rung.work
     return most

@@ -31,12 +31,17 @@ def read_whole_lines(path: Path) -> list[str]:
 
 @contextmanager
 def open_behind_whole_lines(path: Path) -> Iterator[BinaryIO]:
-    """A file to add lines to, and its folder; first removes a line cut by a kill."""
+    """A file to add lines to, and its folder; first removes a row cut by a kill.
+
+    Raises ValueError where what would be removed is no beginning of a row.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         file.seek(0)
-        kept = file.read().rpartition(b"\n")
-        file.truncate(len(kept[0]) + len(kept[1]))
+        *kept, cut = file.read().rpartition(b"\n")
+        if cut and not cut.startswith(b"{"):
+            raise ValueError(f"{path} ends in something that is no row")
+        file.truncate(sum(map(len, kept)))
         yield file
 
 

@@ -207,6 +207,19 @@ async def test_guard_lets_the_operator_s_own_choice_pass() -> None:
     assert [request.url.host for request in recorder.requests] == ["127.0.0.1"]
 
 
+async def test_a_request_that_is_sent_again_is_the_operator_s_choice_again() -> None:
+    recorder = Recorder()
+    guard = GuardedTransport(recorder, lambda url: url.host == "private.example", resolve)
+    async with httpx.AsyncClient(transport=guard) as client:
+        request = client.build_request("POST", "http://private.example/", content=b"hello")
+        for _ in range(2):
+            await client.send(request)
+
+    assert str(request.url) == "http://private.example/"
+    assert [sent.url.host for sent in recorder.requests] == ["127.0.0.1"] * 2
+    assert [await sent.aread() for sent in recorder.requests] == [b"hello"] * 2
+
+
 async def test_guard_goes_on_to_the_next_address_where_nobody_listens() -> None:
     asked = []
 

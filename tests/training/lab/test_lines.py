@@ -52,3 +52,11 @@ def test_line_of_another_kind_is_named(line: str, tmp_path: Path) -> None:
     path.write_text(line + "\n")
     with pytest.raises(ValueError, match=r"rows\.jsonl has a line that is no Sample"):
         read_lines(path, Sample)
+
+
+def test_a_file_that_ends_in_no_row_is_refused_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("a line without an end", "utf-8")
+    with pytest.raises(ValueError, match="no row"):
+        list(append_lines(path, [ONE], Sample))
+    assert path.read_text("utf-8") == "a line without an end"

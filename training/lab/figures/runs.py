@@ -161,9 +161,14 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def append_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Adds a line for each row, behind the last whole one."""
+    """Adds a line for each row, behind the last whole one.
+
+    Raises ValueError for a file without a whole line that does not begin as these do.
+    """
     text = path.read_text("utf-8") if path.exists() else ""
     whole = text[: text.rfind("\n") + 1]
+    if not whole and not ",".join(_COLUMNS).startswith(text):
+        raise ValueError(f"{path} holds no rows of figures")
     if whole != text:
         path.write_text(whole, "utf-8")
     with path.open("a", encoding="utf-8", newline="") as file:
