@@ -132,7 +132,11 @@ class Mempool:
         return tuple(select_entries(queues, accounts, view.get_next_payout(), self._spec.chain_id, count))
 
     def apply(self, commit: Commit) -> None:
-        """Follow a commit: drop what was mined or can no longer be paid, take back what was disconnected."""
+        """Follow a commit: drop what was mined or can no longer be paid, take back what was disconnected.
+
+        To be called before the next commit (node.importing takes care of that): what that one gave back
+        meanwhile would be lost.
+        """
         if commit.status == "side":
             return
         with self._change_lock, self._store.read() as view:
