@@ -61,7 +61,7 @@ def build_settings(**given: Any) -> NodeSettings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "-".join(str(part) for part in first["loc"][:1]).replace("_", "-")
-        raise UsageError(f"{name}: {first['msg']}") from error
+        raise UsageError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
 @contextmanager

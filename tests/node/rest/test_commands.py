@@ -125,7 +125,7 @@ def test_init_can_be_repeated(tmp_path: Path) -> None:
 
 
 def test_rejects_options_that_make_no_settings(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"peers: .*ftp"):
+    with pytest.raises(UsageError, match=r"^peers: .ftp"):
         run(node_commands.app, "run", "--dir", tmp_path, "--peer", "ftp://host")
 
 
