@@ -23,6 +23,7 @@ from chain.records import Commit
 from chain.signatures import verify_signature
 from consensus.block import Header, Witness
 from consensus.encoding import Hash32
+from consensus.errors import Code
 from consensus.params import ChainSpec
 from node.importing import BlockImporter, Source
 from node.p2p.guard import resolve_host
@@ -31,9 +32,10 @@ from node.p2p.peers import PeerInfo
 from node.p2p.settings import PeerSettings
 from node.p2p.wire import NODE_HEADER, OCTETS, PREFIX, encode_headers
 from node.verification import DirectEvaluator
-from tests.builders import BuiltBlock, build_genesis, build_spec, open_chain
-from tests.fakes import DummyWorkVerifier, FakeClock
+from tests.builders import BuiltBlock, build_genesis, build_spec, build_witness, open_chain
+from tests.fakes import DummyWorkVerifier, FakeClock, build_refusal_mark
 
+FALSE_MARK = build_refusal_mark(Code.WRONG_EVAL_COUNT)
 NOW_SECONDS = 2_000_000_000
 DEADLINE_SECONDS = 10.0
 
@@ -301,3 +303,13 @@ class FakePeer:
 
     def _note(self, request: Request) -> None:
         self.asked.append(request.url.path.removeprefix(PREFIX))
+
+
+def make_twin(world: World, block: BuiltBlock, mark: bytes = b"ok twin") -> BuiltBlock:
+    """The same header under another witness."""
+    rung = world.spec.task.get_rung(block.header.difficulty)
+    return block.with_witness(build_witness(world.spec, rung, mark))
+
+
+def has_judged(node: Node, liar: FakePeer) -> bool:
+    return node.importer.evaluated == 1 and liar.url not in node.peer_urls

@@ -370,12 +370,18 @@ def test_command_measures_and_draws(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "there is no file" in capsys.readouterr().err
 
 
-def test_recordings_of_another_dataset_are_not_taken_for_this_ones(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def prepare_command(tmp_path: Path) -> tuple[Path, list[str]]:
+    """Where it writes, and its words for short courses on digits."""
     data, out = tmp_path / "digits", tmp_path / "out"
     write_dataset_file(data, import_digits())
     words = ["attacks", "--task", "digits", "--data", str(data), "--out", str(out), "--ground", "9000:640"]
+    return out, words
+
+
+def test_recordings_of_another_dataset_are_not_taken_for_this_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, words = prepare_command(tmp_path)
     words += ["--courses", "1", "--only", "reference", "--records", "300", "--processes", "1"]
     assert main(words) == 0
     rows = out / "rows.jsonl"
@@ -390,9 +396,7 @@ def test_recordings_of_another_dataset_are_not_taken_for_this_ones(
 def test_command_measures_another_network_beside_the_tasks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data, out = tmp_path / "digits", tmp_path / "out"
-    write_dataset_file(data, import_digits())
-    words = ["attacks", "--task", "digits", "--data", str(data), "--out", str(out), "--ground", "9000:640"]
+    out, words = prepare_command(tmp_path)
     words += ["--courses", "1", "--only", "reference", "--processes", "2"]
     assert main([*words, "--filters", "2", "--hidden", "16", "--records", "300"]) == 0
     assert main([*words, "--records", "300"]) == 0

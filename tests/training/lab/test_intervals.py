@@ -46,6 +46,11 @@ def test_a_shorter_course_costs_less_and_wins_less(digits: Dataset) -> None:
             assert 0 < shorter.probability <= own.probability
             assert shorter.won.mean() < own.won.mean()
             assert shorter.lost.mean() < own.lost.mean()
+            mean = (1 - shorter.kept) * shorter.look + (
+                shorter.kept - shorter.probability
+            ) * shorter.lost.mean()
+            mean += shorter.probability * shorter.won.mean()
+            assert mean / shorter.probability <= 2.1 * rung.work
 
 
 def test_courses_that_are_not_the_ladders_are_refused(digits: Dataset) -> None:
