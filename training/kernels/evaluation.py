@@ -25,7 +25,7 @@ _TILE_BYTES = 2**30
 """What a layer's activations may take, where one record's do not take more."""
 _HALF = 2**23
 _ROWS, _TERMS = 128, 64
-_LEAST_COLUMNS, _MOST_COLUMNS = 16, 64
+_LEAST_COLUMNS, _MOST_COLUMNS = 16, 128
 """Of a tile of results: what a program's registers hold, and as small as a product of Triton's may be."""
 
 
