@@ -102,14 +102,23 @@ def _align(cells: Sequence[str]) -> str:
 
 
 def _describe_accelerator(committed: Sequence[RecordedRow]) -> str:
-    origins: list[Origin] = [kept.origin for kept in committed if kept.origin.device != "cpu"]
-    if not origins:
+    """Where the rows of the column come from, by section: the last of a name counts."""
+    latest = {(kept.section, kept.row.name): kept for kept in committed if kept.origin.device != "cpu"}
+    if not latest:
         return "GPU: no row was ever measured on one."
-    last = origins[-1]
-    return (
-        f"GPU: {last.device}; {last.machine}; torch {last.torch}; {last.date}; {last.command}\n"
-        "Both steps, quantised and plain, multiply in bfloat16 there, and here where the machine has it;"
-        " the GPU's rungs of digits are those of then."
+    sections: dict[Origin, list[str]] = {}
+    for kept in latest.values():
+        sections.setdefault(kept.origin, []).append(kept.section)
+    return "\n".join(
+        [
+            *(
+                f"GPU, {' and '.join(dict.fromkeys(names))}: {origin.device}; {origin.machine};"
+                f" torch {origin.torch}; {origin.date}; {origin.command}"
+                for origin, names in sections.items()
+            ),
+            "Both steps, quantised and plain, multiply in bfloat16 there, and here where the machine has it;"
+            " the GPU's rungs of digits are those of then.",
+        ]
     )
 
 

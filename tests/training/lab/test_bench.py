@@ -78,9 +78,16 @@ def test_table_tells_goals_missed_and_what_was_never_run(
     options = build_options(tmp_path, "--sections", "evaluation", "--record", str(tmp_path / "new.jsonl"))
     write_dataset_file(options.data, import_digits())
     there = replace(describe_origin("cpu", 1, "bench"), device="H200")
-    append_rows(options.rows, [RecordedRow("evaluation", replace(ROW, values=(0.25,)), there)])
+    older, rows = replace(there, device="H100", date="2026-01-01"), [ROW, replace(ROW, values=(0.25,))]
+    kept = [RecordedRow("evaluation", row, origin) for row, origin in zip(rows, (older, there), strict=True)]
+    append_rows(options.rows, [*kept, RecordedRow("training", ROW, older)])
     assert bench.run(options) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    printed = capsys.readouterr().out
+    assert [line.split(";")[0] for line in printed.splitlines() if line.startswith("GPU")] == [
+        "GPU, evaluation: H200",
+        "GPU, training: H100",
+    ]
+    lines = [line.split() for line in printed.splitlines()]
     assert ["speed", "0.7", "x", "(0.5–0.9)", "3", "<=", "0.6", "NO", "0.25", "x"] in lines
     assert ["memory", "1,234", "MiB", "1", "never", "run"] in lines
     assert ["on", "a", "GPU", "never", "run", "0", "never", "run"] in lines
