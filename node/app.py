@@ -13,9 +13,22 @@ from typing import Any, cast
 from fastapi import FastAPI
 
 from dataset_server.routes import build_dataset_router
+from node.explorer import mount_explorer
 from node.models import LogLevel, NewTransaction, Partition, PeerAddress, PeerToBan
 from node.problems import Problem, install_handlers
-from node.routes import addresses, admin, blocks, chain, events, health, mining, peers, transactions
+from node.routes import (
+    addresses,
+    admin,
+    blocks,
+    chain,
+    events,
+    health,
+    mining,
+    peers,
+    search,
+    stats,
+    transactions,
+)
 from node.routes.access import Places
 from node.runtime import NodeRuntime
 
@@ -25,7 +38,11 @@ MAX_SUBMISSIONS = 16
 MAX_NETWORKS = 2
 
 _ROUTERS = tuple(
-    module.router for module in (chain, blocks, transactions, addresses, peers, events, mining, health, admin)
+    module.router
+    for module in (
+        *(chain, stats, search, blocks, transactions, addresses),
+        *(peers, events, mining, health, admin),
+    )
 )
 _REFERENCED = (NewTransaction, PeerAddress, PeerToBan, Partition, LogLevel, Problem)
 """Bodies that routes name by reference, because FastAPI does not see them in any signature."""
@@ -39,8 +56,10 @@ def build_app(runtime: NodeRuntime) -> FastAPI:
     app.state.long_poll_places = Places("long-polls", MAX_LONG_POLLS)
     app.state.submission_places = Places("submissions", MAX_SUBMISSIONS)
     app.state.network_places = Places("networks", MAX_NETWORKS)
-    # Peers have their own protocol over the same HTTP; it is no part of the documented interface.
+    # Peers have their own protocol over the same HTTP; it is no part of the documented interface, and
+    # neither are the pages for a browser.
     app.include_router(runtime.network.router, include_in_schema=False)
+    mount_explorer(app)
     return app
 
 

@@ -260,6 +260,38 @@ class AccountState(BaseModel):
     next_nonce: U64 = Field(description="of the next transfer behind those that wait in the mempool")
 
 
+class MinerShare(BaseModel):
+    """Who mined how many blocks."""
+
+    address: Address
+    blocks: int
+
+
+class Stats(BaseModel):
+    """The last blocks of the active chain in numbers."""
+
+    blocks: int = Field(description="how many are counted, genesis never")
+    seconds: int = Field(description="by timestamps, from the block before them to the tip")
+    mean_interval: float | None = Field(description="seconds; null where no block is counted")
+    work: BigInteger = Field(description="of their rungs, million training multiply-accumulates")
+    power: float | None = Field(description="work a second")
+    transactions: int
+    fees: BigInteger
+    miners: list[MinerShare] = Field(description="the one with the most blocks first")
+    supply: BigInteger = Field(description="all coins at the tip, mature or not")
+
+
+SearchKind = Literal["block", "transaction", "address"]
+
+
+class SearchResult(BaseModel):
+    """Something of that name."""
+
+    kind: SearchKind
+    id: str = Field(description="a hash in hex, or an address")
+    url: str = Field(description="where this interface tells of it")
+
+
 class TemplateHeader(BaseModel):
     """A header without its nonce."""
 

@@ -87,7 +87,7 @@ def build_live_view(
 
 def build_hint() -> Text:
     """What ends a devnet, as the last line of its view."""
-    return Text("Ctrl-C stops every process", style="dim")
+    return Text("Ctrl-C stops every process; a node's URL opens in a browser", style="dim")
 
 
 def build_title(scene: Scene, snapshot: Snapshot, now_seconds: float, up_seconds: float) -> Text:

@@ -69,17 +69,11 @@ def list_block_transactions(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The transfers of a block, in block order."""
-    start = (decode_cursor(cursor, 1) or (0,))[0]
     with runtime.store.read() as view:
         record = find_block(view, block)
-        transfers = view.get_transfers(record.block_id)
-    stop = start + limit
-    page = models.Page(
-        items=[answers.describe_transfer(signed) for signed in transfers[start:stop]],
-        next=encode_cursor(stop) if stop < len(transfers) else None,
-    )
+        page = page_transfers(view, record, cursor, limit)
     # The header covers the transfers, so by id this page is settled from the first moment.
-    tag = f"{record.block_id.hex()}.{start}.{limit}"
+    tag = f"{record.block_id.hex()}.{cursor or ''}.{limit}"
     return build_cached_response(tag, if_none_match, _is_id(block), lambda: page.model_dump_json().encode())
 
 
@@ -114,6 +108,19 @@ async def get_model(
 
     with hold_network(request):
         return await run_in_threadpool(_answer_witness, runtime, block, if_none_match, build)
+
+
+def page_transfers(
+    view: View, record: BlockRecord, cursor: str | None, limit: int
+) -> models.Page[models.Transfer]:
+    """A part of a block's transfers, in block order. Raises ApiError(BAD_CURSOR)."""
+    start = (decode_cursor(cursor, 1) or (0,))[0]
+    stop = start + limit
+    transfers = view.get_transfers(record.block_id)
+    return models.Page(
+        items=[answers.describe_transfer(signed) for signed in transfers[start:stop]],
+        next=encode_cursor(stop) if stop < len(transfers) else None,
+    )
 
 
 def find_block(view: View, reference: str) -> BlockRecord:

@@ -22,6 +22,8 @@ ROUTES = {
     "GET /v1/chain",
     "GET /v1/chain/params",
     "GET /v1/chain/tips",
+    "GET /v1/search",
+    "GET /v1/stats",
     "GET /v1/blocks",
     "GET /v1/blocks/{block}",
     "GET /v1/blocks/{block}/status",

@@ -1,0 +1,18 @@
+"""The chain in a browser: pages for people, over what the REST interface tells programs.
+
+Owns the pages and how they come to a browser. What they say is gathered by node.routes; templates and static
+files lie in node/templates and node/static. A page works without scripts; with them it follows the chain.
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.staticfiles import StaticFiles
+
+from node.explorer import pages
+
+
+def mount_explorer(app: FastAPI) -> None:
+    """Serves the pages from `/`, beside everything else."""
+    app.include_router(pages.router, include_in_schema=False)
+    app.mount("/static", StaticFiles(packages=[("node", "static")]))

@@ -1,0 +1,93 @@
+"""From values to HTML: the templates, how values are written, and what a browser may do with a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, Response
+from fastapi.routing import APIRoute
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from consensus.address import encode_address
+from consensus.errors import ConsensusError
+from node.problems import ApiCode, ApiError, get_status
+from node.routes.chain import SOFTWARE_VERSION
+
+HEADERS = {
+    # Whatever a block or a peer says, nothing but our own files runs or loads.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+def write_time(seconds: float) -> str:
+    """Unix seconds as a date in UTC; those that no calendar has as they are."""
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:,}"
+
+
+def write_share(count: int, total: int) -> str:
+    """Per cent of a split, rounded down: a hundred is all of it."""
+    return f"{count * 1_000 // total / 10:.1f} %"
+
+
+def write_number(value: float) -> str:
+    """With commas between thousands; of other numbers than integers three digits that mean something."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.{0 if value >= 100 else 2}f}"
+
+
+_templates = Environment(
+    loader=PackageLoader("node"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.filters |= {
+    "address": encode_address,
+    "time": write_time,
+    "number": write_number,
+}
+_templates.globals |= {"share": write_share, "version": SOFTWARE_VERSION}
+
+
+def render(request: Request, template: str, status_code: int = 200, **values: Any) -> HTMLResponse:
+    """A page in the frame that all have."""
+    name = request.app.state.runtime.spec.params.name
+    text = _templates.get_template(f"{template}.html").render(chain_name=name, **values)
+    return HTMLResponse(text, status_code, HEADERS)
+
+
+class PageRoute(APIRoute):
+    """A route whose refusals are pages, too."""
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        """The handler, refusals caught."""
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except ApiError as error:
+                return _render_refusal(request, error.code.status, error.detail or error.code.when)
+            except ConsensusError as error:
+                return _render_refusal(request, get_status(error.code), error.detail or error.code.when)
+            except RequestValidationError:
+                return _render_refusal(request, 400, ApiCode.BAD_REQUEST.when)
+
+        return answer
+
+
+def _render_refusal(request: Request, status: int, detail: str) -> HTMLResponse:
+    return render(request, "refusal", status, status=status, detail=detail)

@@ -1,0 +1,215 @@
+"""The pages for a browser: what they say, where their links lead, and that they follow the chain."""
+
+from __future__ import annotations
+
+import shutil
+from html import unescape
+from html.parser import HTMLParser
+from types import SimpleNamespace
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+from playwright.async_api import async_playwright, expect
+
+from consensus.address import encode_address
+from node.explorer.rendering import write_number, write_share, write_time
+from tests.builders import ALICE, BOB, MINER, build_transfer, mine_block
+from tests.node.rest.conftest import StartNode, TestNode, serve
+
+
+class Page(HTMLParser):
+    """The links of a page and the elements that are open at its end."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value for name, value in attrs if name in ("href", "src") and value]
+        if tag not in ("meta", "link", "input"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+async def read(node: TestNode, path: str, status: int = 200) -> str:
+    """The HTML at a path, well-formed."""
+    response = await node.client.get(path)
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert Page(response.text).open == []
+    return response.text
+
+
+async def fill(node: TestNode) -> None:
+    """Blocks, a side block, transfers that are mined and that wait."""
+    transfers = [build_transfer(node.spec, ALICE, BOB.public, nonce=nonce, fee=nonce) for nonce in range(4)]
+    await node.mine(3, transfers[:3])
+    await node.submit(mine_block(node.spec, node.tip, nonce=7))
+    await node.mine(1)
+    node.runtime.mempool.add(transfers[3])
+
+
+async def test_every_link_leads_somewhere(node: TestNode) -> None:
+    await fill(node)
+    seen, waiting = {"/"}, ["/"]
+    while waiting:
+        path = waiting.pop()
+        response = await node.client.get(path)
+        assert response.status_code == 200, path
+        if not response.headers["content-type"].startswith("text/html") or path == "/docs":
+            continue
+        found = {urljoin(path, link) for link in Page(response.text).links}
+        assert all(not urlsplit(link).netloc for link in found), found
+        waiting += found - seen
+        seen |= found
+    kinds = {"blocks", "transactions", "addresses", "mempool", "peers", "static", "v1"}
+    assert kinds <= {urlsplit(link).path.split("/")[1] for link in seen}
+
+
+async def test_chain_page_tells_the_newest_blocks_and_what_comes_next(node: TestNode) -> None:
+    await fill(node)
+    page, state = await read(node, "/"), await node.get("/v1/chain")
+    tip = await node.get("/v1/blocks/tip")
+    assert f'<a href="/blocks/{tip["id"]}">5</a>' not in page
+    assert f'<dd id="height"><a href="/blocks/{tip["id"]}">{tip["height"]}</a></dd>' in page
+    assert f"{int(state['rung']['work']):,} M" in page
+    assert page.count(encode_address(MINER)) >= 2 * tip["height"]
+    assert "genesis" in page
+
+
+async def test_block_page_tells_counts_rung_and_transfers(node: TestNode) -> None:
+    await fill(node)
+    block = await node.get("/v1/blocks/1")
+    page = await read(node, "/blocks/1")
+    assert page == await read(node, f"/blocks/{block['id']}")
+    assert "on the active chain" in page
+    total = node.spec.dataset.n_train
+    assert f"{block['train_correct']} <small>({write_share(block['train_correct'], total)})</small>" in page
+    transfers = (await node.get("/v1/blocks/1/transactions"))["items"]
+    assert len(transfers) == 3
+    assert all(f'href="/transactions/{transfer["id"]}"' in page for transfer in transfers)
+    assert f'href="/v1/blocks/{block["id"]}/model"' in page
+    tips = (await node.get("/v1/chain/tips"))["items"]
+    assert "on a side branch" in await read(node, f"/blocks/{tips[1]['id']}")
+    genesis = await read(node, "/blocks/0")
+    assert "Miner" not in genesis.split("<h2>")[0]
+    assert "/model" not in genesis
+
+
+async def test_transfer_pages_tell_mined_from_pending(node: TestNode) -> None:
+    await fill(node)
+    (waiting,) = (await node.get("/v1/mempool"))["items"]
+    assert "waits for a block" in await read(node, f"/transactions/{waiting['id']}")
+    assert waiting["id"] in await read(node, "/mempool")
+    await node.mine(1, [build_transfer(node.spec, ALICE, BOB.public, nonce=3, fee=3)])
+    page = await read(node, f"/transactions/{waiting['id']}")
+    assert f">{node.tip.header.height}</a>, 0 confirmations</dd>" in page
+    assert waiting["id"] not in await read(node, "/mempool")
+
+
+async def test_address_page_tells_balance_transfers_and_blocks(node: TestNode) -> None:
+    await fill(node)
+    address = encode_address(MINER)
+    account = await node.get(f"/v1/addresses/{address}")
+    page = await read(node, f"/addresses/{address}")
+    for name in ("balance", "spendable", "immature"):
+        assert f"<dd>{int(account[name]):,}</dd>" in page
+    assert page.count('<a href="/blocks/') == 4
+    assert (await read(node, f"/addresses/{encode_address(BOB.public)}")).count("/transactions/") == 3
+
+
+async def test_long_lists_come_in_pages(node: TestNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.explorer.pages._PAGE", 2)
+    monkeypatch.setattr("node.explorer.pages._GLANCE", 2)
+    await fill(node)
+    found = {"/blocks": "Older blocks", "/blocks/1": "More transfers"}
+    found[f"/addresses/{encode_address(ALICE.public)}"] = "Older transfers"
+    found[f"/addresses/{encode_address(MINER)}"] = "Older blocks"
+    for path, text in found.items():
+        page = await read(node, path)
+        (link,) = [link for link in Page(page).links if "cursor=" in link]
+        assert f">{text}</a>" in page
+        assert await read(node, unescape(urljoin(path, link))) != page
+
+
+async def test_search_leads_to_the_page(node: TestNode) -> None:
+    await fill(node)
+    block = await node.get("/v1/blocks/2")
+    response = await node.client.get("/search", params={"q": " 2 "})
+    assert (response.status_code, response.headers["location"]) == (303, f"/blocks/{block['id']}")
+    assert "<q>&lt;b&gt;</q>" in await read(node, "/search?q=<b>", 404)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/blocks/99", 404),
+        ("/blocks/<script>", 400),
+        ("/blocks?cursor=x", 400),
+        (f"/transactions/{'ab' * 32}", 404),
+        ("/transactions/ab", 400),
+        ("/addresses/fz1nobody", 400),
+        ("/search", 400),
+        (f"/search?q={'1' * 129}", 400),
+    ],
+)
+async def test_refusals_are_pages(node: TestNode, path: str, status: int) -> None:
+    assert "<script>" not in (await read(node, path, status)).split("<main>")[1]
+
+
+async def test_what_peers_say_is_escaped(node: TestNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = SimpleNamespace(
+        url="http://<b>", state="idle", configured=True, height=None, last_seen=1e18, problem='"><script>'
+    )
+    monkeypatch.setattr(node.runtime.network, "list_peers", lambda: [peer])
+    page = await read(node, "/peers")
+    assert "http://&lt;b&gt;" in page
+    assert "&#34;&gt;&lt;script&gt;" in page
+    assert "1,000,000,000,000,000,000" in page
+
+
+async def test_pages_of_a_pruned_witness_offer_no_network(
+    node: TestNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await node.mine(1)
+    monkeypatch.setattr("chain.view.View.get_witness", lambda *_: None)
+    page = await read(node, "/blocks/1")
+    assert "no longer kept here" in page
+    assert "/model" not in page
+    assert "/raw" not in page
+
+
+def test_values_are_written_for_people() -> None:
+    assert write_time(0) == "1970-01-01 00:00:00"
+    assert write_time(2**64 - 1) == "18,446,744,073,709,551,615"
+    assert (write_share(1_999, 2_000), write_share(2_000, 2_000)) == ("99.9 %", "100.0 %")
+    assert [write_number(value) for value in (1_234, 12.345, 1234.5)] == ["1,234", "12.35", "1,234"]
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
+async def test_a_browser_follows_the_chain(start_node: StartNode) -> None:
+    """In Chromium: no script is refused, and a new block appears without another visit."""
+    async with start_node() as node, serve(node) as client, async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        page = await browser.new_page()
+        problems: list[str] = []
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        await page.goto(str(client.base_url))
+        await expect(page.locator("#live")).to_have_text("live")
+        await expect(page.locator("#height")).to_have_text("0")
+        await node.mine(1, [build_transfer(node.spec, ALICE, BOB.public)])
+        await expect(page.locator("#height")).to_have_text("1")
+        await page.locator("input[name=q]").fill(encode_address(BOB.public))
+        await page.locator("input[name=q]").press("Enter")
+        await expect(page.locator("h1")).to_have_text("Address")
+        await expect(page.locator("tbody tr")).to_have_count(1)
+        await browser.close()
+    assert problems == []
