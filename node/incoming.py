@@ -12,7 +12,9 @@ from collections import Counter
 from contextlib import suppress
 from typing import Any
 
-from uvicorn import Config
+from fastapi import FastAPI
+from uvicorn import Config, Server
+from uvicorn.config import LifespanType
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
@@ -161,3 +163,23 @@ class IncomingProtocol(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+class BoundedServer(Server):
+    """uvicorn with as many connections as the process has descriptors for when this is made."""
+
+    def __init__(self, app: FastAPI, graceful_seconds: int, lifespan: LifespanType = "on") -> None:
+        super().__init__(
+            Config(
+                app,
+                lifespan=lifespan,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=graceful_seconds,
+                http=IncomingProtocol,
+                # An upgraded connection would leave the protocol that counts it.
+                ws="none",
+                backlog=BACKLOG,
+            )
+        )
+        self.server_state = ConnectionPlaces(count_places())

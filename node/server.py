@@ -8,13 +8,12 @@ import socket
 import time
 from types import FrameType
 
-import uvicorn
 from fastapi import FastAPI
 from uvicorn.config import LifespanType
 
 from consensus.params import ChainSpec
 from node.app import build_app
-from node.incoming import BACKLOG, ConnectionPlaces, IncomingProtocol, count_places, raise_file_limit
+from node.incoming import BoundedServer, raise_file_limit
 from node.runtime import NodeRuntime
 from node.settings import NodeSettings
 
@@ -33,27 +32,11 @@ def run_node(settings: NodeSettings, spec: ChainSpec, listener: socket.socket) -
         raise runtime.failure
 
 
-class NodeServer(uvicorn.Server):
-    """uvicorn, which sends streams home before it waits for them, and raises no signal at its end.
-
-    It serves as many connections as the process has descriptors for when this is made.
-    """
+class NodeServer(BoundedServer):
+    """The node's, which sends streams home before it waits for them, and raises no signal at its end."""
 
     def __init__(self, runtime: NodeRuntime, app: FastAPI, lifespan: LifespanType = "on") -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                lifespan=lifespan,
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=GRACEFUL_SECONDS,
-                http=IncomingProtocol,
-                # An upgraded connection would leave the protocol that counts it.
-                ws="none",
-                backlog=BACKLOG,
-            )
-        )
-        self.server_state = ConnectionPlaces(count_places())
+        super().__init__(app, GRACEFUL_SECONDS, lifespan)
         self._runtime = runtime
         self._loop: asyncio.AbstractEventLoop | None = None
 

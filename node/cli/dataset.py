@@ -97,10 +97,9 @@ def serve_command(
     ] = 8700,
 ) -> None:
     """Serve the datasets of a store over HTTP until Ctrl-C."""
-    import uvicorn
-
     from dataset_server.app import build_app
     from node.cli.node import open_listener
+    from node.incoming import BoundedServer, raise_file_limit
 
     if not directory.is_dir():
         raise UsageError(f"{directory} is no directory")
@@ -109,12 +108,10 @@ def serve_command(
     address = "{}:{}".format(*listener.getsockname()[:2])
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     logging.info("datasets in %s: %d, served on %s", directory, len(store.list_ids()), address)
-    config = uvicorn.Config(
-        build_app(store), log_config=None, access_log=False, timeout_graceful_shutdown=SHUTDOWN_SECONDS
-    )
+    raise_file_limit()
     # The server stops in order, then raises the signal that stopped it once more.
     with listener, suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+        BoundedServer(build_app(store), SHUTDOWN_SECONDS).run(sockets=[listener])
 
 
 @app.command("info")

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -37,9 +37,9 @@ def _keep_signals() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _serve(root: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """The server as a process, and its URL."""
-    code = "import sys; from node.cli import main; sys.exit(main())"
+async def _serve(root: Path, prelude: str = "pass") -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """The server as a process that first runs the prelude, and its URL."""
+    code = f"import sys; {prelude}; from node.cli import main; sys.exit(main())"
     words = ["dataset", "serve", "--dir", str(root), "--port", "0"]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, *words, stderr=asyncio.subprocess.PIPE
@@ -152,6 +152,22 @@ async def test_serves_until_a_signal(tmp_path: Path, stop: signal.Signals) -> No
         assert int(head.headers["Content-Length"]) == 65_000
         process.send_signal(stop)
         assert await process.wait() == 0
+
+
+async def test_connections_that_ask_for_nothing_keep_nobody_out(tmp_path: Path) -> None:
+    fill_store(tmp_path / "server")
+    few = "from node import incoming; incoming.MAX_CONNECTIONS = 4; incoming.HEAD_SECONDS = 2.0"
+    async with _serve(tmp_path / "server", few) as (_, url), asyncio.timeout(DEADLINE_SECONDS):
+        target = httpx.URL(url)
+        idle = [await asyncio.open_connection(target.host, target.port) for _ in range(8)]
+        # Those without a place are closed at once, the others when they have said nothing for too long.
+        for reader, writer in idle:
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            writer.close()
+        store = DatasetStore(tmp_path / "client")
+        await fetch_dataset(DATASET_ID, [url], store)
+        assert store.load(DATASET_ID).spec == build_dataset().spec
 
 
 async def test_resumes_after_lost_connections(tmp_path: Path) -> None:
