@@ -42,11 +42,16 @@ def _is_container_engine_missing() -> bool:
     return subprocess.run(["docker", "info"], capture_output=True, timeout=60).returncode != 0
 
 
+def _is_browser_missing() -> bool:
+    return shutil.which("chromium") is None
+
+
 # marker -> (the one reason its tests may be skipped for, the condition that skips them)
 ALLOWED_SKIPS: dict[str, tuple[str, Callable[[], bool]]] = {
     "cuda": ("needs a CUDA device", _is_cuda_missing),
     "triton": ("needs Triton, which comes with torch's builds for GPUs", _is_triton_missing),
     "docker": ("needs a running container engine", _is_container_engine_missing),
+    "browser": ("needs Chromium, Debian's package chromium", _is_browser_missing),
 }
 
 _forbidden_skips: list[str] = []

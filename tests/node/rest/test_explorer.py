@@ -191,7 +191,7 @@ def test_values_are_written_for_people() -> None:
     assert [write_number(value) for value in (1_234, 12.345, 1234.5)] == ["1,234", "12.35", "1,234"]
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
+@pytest.mark.browser
 async def test_a_browser_follows_the_chain(start_node: StartNode) -> None:
     """In Chromium: no script is refused, and a new block appears without another visit."""
     async with start_node() as node, serve(node) as client, async_playwright() as playwright:
