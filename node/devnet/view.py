@@ -86,7 +86,7 @@ def build_live_view(
 
 
 def build_hint() -> Text:
-    """What ends a devnet, as the last line of its view."""
+    """How to end a devnet and where to look at it, as the last line of its view."""
     return Text("Ctrl-C stops every process; a node's URL opens in a browser", style="dim")
 
 

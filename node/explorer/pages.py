@@ -87,6 +87,8 @@ def show_address(
         request,
         "address",
         account=addresses.get_address(runtime, key),
+        cursor=cursor,
+        blocks_cursor=blocks_cursor,
         transfers=transfers,
         mined=mined,
         dataset=runtime.spec.dataset,
@@ -100,7 +102,7 @@ async def list_peers(request: Request, runtime: Runtime) -> Response:
 
 
 @router.get("/search")
-def search(request: Request, runtime: Runtime, q: Annotated[str, Query(max_length=LONGEST)]) -> Response:
+def search(request: Request, runtime: Runtime, q: Annotated[str, Query(max_length=LONGEST)] = "") -> Response:
     """The page of what a height, a hash or an address names; a page that says so where it names nothing."""
     results = find(runtime, q)
     if not results:

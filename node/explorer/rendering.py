@@ -17,15 +17,15 @@ from consensus.errors import ConsensusError
 from node.problems import ApiCode, ApiError, get_status
 from node.routes.chain import SOFTWARE_VERSION
 
+FILE_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
 HEADERS = {
     # Whatever a block or a peer says, nothing but our own files runs or loads.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
         " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
-    "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
+    **FILE_HEADERS,
 }
 
 
@@ -43,8 +43,8 @@ def write_share(count: int, total: int) -> str:
 
 
 def write_number(value: float) -> str:
-    """With commas between thousands; of other numbers than integers three digits that mean something."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.{0 if value >= 100 else 2}f}"
+    """With commas between thousands; of other numbers than integers three digits, or all before the point."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 _templates = Environment(
@@ -65,29 +65,32 @@ _templates.globals |= {"share": write_share, "version": SOFTWARE_VERSION}
 def render(request: Request, template: str, status_code: int = 200, **values: Any) -> HTMLResponse:
     """A page in the frame that all have."""
     name = request.app.state.runtime.spec.params.name
-    text = _templates.get_template(f"{template}.html").render(chain_name=name, **values)
+    frame = {"chain_name": name, "tip_id": request.state.tip_id}
+    text = _templates.get_template(f"{template}.html").render(**frame, **values)
     return HTMLResponse(text, status_code, HEADERS)
 
 
 class PageRoute(APIRoute):
-    """A route whose refusals are pages, too."""
+    """A route that refuses by a page, too. Where the node itself fails it is a problem as everywhere."""
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         """The handler, refusals caught."""
         handle = super().get_route_handler()
 
         async def answer(request: Request) -> Response:
+            # Before anything is read: a page is never older than the tip that it names.
+            request.state.tip_id = request.app.state.runtime.chain.tip.block_id
             try:
                 return await handle(request)
             except ApiError as error:
-                return _render_refusal(request, error.code.status, error.detail or error.code.when)
+                return _render_refusal(request, error.code.status, error.code.when, error.detail)
             except ConsensusError as error:
-                return _render_refusal(request, get_status(error.code), error.detail or error.code.when)
+                return _render_refusal(request, get_status(error.code), error.code.when, error.detail)
             except RequestValidationError:
-                return _render_refusal(request, 400, ApiCode.BAD_REQUEST.when)
+                return _render_refusal(request, 400, ApiCode.BAD_REQUEST.when, "")
 
         return answer
 
 
-def _render_refusal(request: Request, status: int, detail: str) -> HTMLResponse:
-    return render(request, "refusal", status, status=status, detail=detail)
+def _render_refusal(request: Request, status: int, when: str, detail: str) -> HTMLResponse:
+    return render(request, "refusal", status, status=status, when=when, detail=detail)

@@ -32,12 +32,12 @@ def search(runtime: Runtime, q: Question) -> models.Page[models.SearchResult]:
 def find(runtime: NodeRuntime, question: str) -> list[models.SearchResult]:
     """What the question names; capitals and blanks about it do not matter."""
     name = question.strip().lower()
+    if len(name) == 64 and set(name) <= set("0123456789abcdef"):
+        return _find_hash(runtime, bytes.fromhex(name))
     if name.isascii() and name.isdigit() and int(name) <= U32_MAX:
         with runtime.store.read() as view:
             record = view.get_active_block(int(name))
         return [] if record is None else [_build_result("block", record.block_id.hex())]
-    if len(name) == 64 and set(name) <= set("0123456789abcdef"):
-        return _find_hash(runtime, bytes.fromhex(name))
     try:
         decode_address(name)
     except RuleViolation:

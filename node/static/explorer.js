@@ -1,10 +1,15 @@
-// Makes a page follow the chain: what the node's event stream tells of is read anew.
+// Makes a page follow the chain: where the node's event stream tells of something, it is read anew.
 "use strict";
 
+const PAUSE_MS = 2000; // between two readings, at least
+const JITTER_MS = 500; // before the first: not all pages at the very moment of a block
+const RETRY_MS = 15000; // until a stream is asked for again that the node refused
 const live = document.getElementById("live");
+let shown = document.querySelector("main").innerHTML;
 let stream = null;
-let waiting = false;
+let pause = null;
 let isReading = false;
+let isBehind = false;
 
 function writeAge(seconds) {
   for (const [length, unit] of [[86400, "d"], [3600, "h"], [60, "min"]]) {
@@ -21,28 +26,52 @@ function writeAges() {
   }
 }
 
-// One reading at a time; whatever happens during it leads to one more.
+function show(page) {
+  const main = document.querySelector("main");
+  const next = page.querySelector("main");
+  main.dataset.tip = next.dataset.tip;
+  document.title = page.title;
+  // What has not changed stays as it is, whatever is selected in it.
+  if (next.innerHTML === shown) return;
+  shown = next.innerHTML;
+  main.replaceChildren(...next.childNodes);
+  writeAges();
+}
+
 async function read() {
-  if (isReading) {
-    waiting = true;
-    return;
-  }
   isReading = true;
+  isBehind = false;
   try {
     const answer = await fetch(location.href);
-    if (answer.ok) {
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      document.querySelector("main").replaceChildren(...page.querySelector("main").childNodes);
-      writeAges();
-    }
-  } catch {
+    if (answer.ok) show(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    if (stream?.readyState === EventSource.OPEN) live.textContent = "live";
+  } catch (error) {
+    console.warn(error);
     live.textContent = "offline";
   }
   isReading = false;
-  if (waiting) {
-    waiting = false;
-    read();
-  }
+  rest(PAUSE_MS);
+}
+
+function rest(length) {
+  pause = setTimeout(() => {
+    pause = null;
+    if (isBehind) read();
+  }, length);
+}
+
+// However much happens during a reading and the pause behind it, one more reading is enough.
+function note() {
+  isBehind = true;
+  if (!isReading && pause === null) rest(Math.random() * JITTER_MS);
+}
+
+function noteEvent(event) {
+  const main = document.querySelector("main");
+  const follows = main.dataset.follows.split(" ");
+  // A stream begins with the tip, which the page may have been made at.
+  const isKnown = event.type === "tip" && JSON.parse(event.data).id === main.dataset.tip;
+  if (!isKnown && (follows.includes(event.type) || event.type === "reset")) note();
 }
 
 // A node has few places for streams: a page that nobody sees takes none.
@@ -55,13 +84,20 @@ function follow() {
   if (stream) return;
   stream = new EventSource("/v1/events");
   stream.onopen = () => { live.textContent = "live"; };
-  stream.onerror = () => { live.textContent = "offline"; };
+  stream.onerror = () => {
+    live.textContent = "not live";
+    if (stream?.readyState !== EventSource.CLOSED) return;
+    stream = null;
+    setTimeout(follow, RETRY_MS);
+  };
   for (const kind of ["tip", "reorganisation", "transaction", "reset"]) {
-    stream.addEventListener(kind, read);
+    stream.addEventListener(kind, noteEvent);
   }
 }
 
 writeAges();
 setInterval(writeAges, 1000);
-document.addEventListener("visibilitychange", follow);
-follow();
+if (document.querySelector("main").dataset.follows) {
+  document.addEventListener("visibilitychange", follow);
+  follow();
+}

@@ -36,7 +36,9 @@ async def test_search_finds_blocks_transfers_and_addresses(node: TestNode) -> No
         assert (await node.client.get(found["url"])).status_code == 200, found["url"]
 
 
-@pytest.mark.parametrize("question", ["", "9", "4294967296", "²", "ab" * 32, "fz1nobody", "tip", "<b>"])
+@pytest.mark.parametrize(
+    "question", ["", "9", "4294967296", "²", "ab" * 32, "0" * 64, "fz1nobody", "tip", "<b>"]
+)
 async def test_search_for_what_nobody_knows_finds_nothing(node: TestNode, question: str) -> None:
     assert (await node.get("/v1/search", q=question))["items"] == []
 
