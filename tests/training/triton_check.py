@@ -23,6 +23,8 @@ from training.selftest import WORST_CASES, compute_known_answer
 from training.twin import _Kernels, _try
 
 _MOMENTUM, _EPSILON = 0.1, 1e-5
+_WIDE = NetworkSpec(c=1, h=4, w=4, classes=3, blocks=2, filters=66, hidden=5)
+"""Its outputs fill two of the kernel's tiles, the second of them in part."""
 _SHAPES = (3, 3, 6, 5, 32), (2, 1, 8, 8, 4), (5, 4, 4, 4, 70)
 """Records, channels, height, width and outputs of a first convolution."""
 
@@ -42,7 +44,7 @@ def main() -> None:
     findings = {
         "exact": [_is_exact(index) for index in range(9)],
         "normalise": _find_largest(differences),
-        "random": [_is_random_exact(spec) for spec in SPECS],
+        "random": [_is_random_exact(spec) for spec in (*SPECS, _WIDE)],
         "images": _find_largest([_compare_images(*shape) for shape in _SHAPES]),
     }
     _try(_Kernels(normalise, convolve_images), "cpu")
