@@ -77,6 +77,10 @@ def report(chains: dict[str, Any]) -> None:
             continue  # genesis has no network
         counts = f"{block['train_correct']} train and {block['eval_correct']} eval records right"
         say(f"block {block['height']} {block['id'][:12]} by {block['miner'][:12]}: {counts}")
+    for path in ("/", "/static/explorer.js"):
+        with urllib.request.urlopen(NODES["node1"] + path, timeout=5) as response:
+            kind, size = response.headers["Content-Type"], len(response.read())
+        say(f"{path}: {response.status}, {kind}, {size:,} bytes")
     say(f"node1 runs as {read(*compose_command('exec', '-T', 'node1', 'id'))}")
 
 
