@@ -16,13 +16,10 @@ from node.problems import describe_problems
 from node.routes.access import Runtime
 
 router = APIRouter(prefix="/v1/stats", tags=["chain"])
-DEFAULT_BLOCKS = 100
 
 
 @router.get("", responses=describe_problems())
-def get_stats(
-    runtime: Runtime, blocks: Annotated[int, Query(ge=1, le=1_000)] = DEFAULT_BLOCKS
-) -> models.Stats:
+def get_stats(runtime: Runtime, blocks: Annotated[int, Query(ge=1, le=1_000)] = 100) -> models.Stats:
     """Sums and means over the last `blocks` blocks of the active chain."""
     with runtime.store.read() as view:
         records = view.list_blocks(None, blocks + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 from html import unescape
@@ -13,9 +14,10 @@ import pytest
 from playwright.async_api import async_playwright, expect
 
 from consensus.address import encode_address
+from consensus.transaction import encode_signed
 from node.explorer.rendering import write_number, write_share, write_time
-from tests.builders import ALICE, BOB, MINER, build_transfer, mine_block
-from tests.node.rest.conftest import StartNode, TestNode, serve
+from tests.builders import ALICE, BOB, CAROL, MINER, build_transfer, mine_block
+from tests.node.rest.conftest import OCTETS, StartNode, TestNode, serve
 
 
 class Page(HTMLParser):
@@ -72,6 +74,11 @@ async def test_every_link_leads_somewhere(node: TestNode) -> None:
         assert all(not urlsplit(link).netloc for link in found), found
         waiting += found - seen
         seen |= found
+    script = await node.client.get("/static/explorer.js")
+    assert (script.headers["cache-control"], script.headers["x-content-type-options"]) == (
+        "no-cache",
+        "nosniff",
+    )
     kinds = {"blocks", "transactions", "addresses", "mempool", "peers", "static", "v1"}
     assert kinds <= {urlsplit(link).path.split("/")[1] for link in seen}
 
@@ -246,3 +253,26 @@ async def test_a_browser_follows_the_chain(start_node: StartNode) -> None:
         await expect(page.locator("tbody tr")).to_have_count(1)
         await browser.close()
     assert problems == []
+
+
+@pytest.mark.browser
+async def test_a_page_that_has_not_changed_is_left_alone(start_node: StartNode) -> None:
+    """A selection in it would be lost; the mark stands for one."""
+    async with start_node() as node, serve(node) as client, async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        page = await browser.new_page()
+        await page.goto(f"{client.base_url}/addresses/{encode_address(BOB.public)}")
+        other = build_transfer(node.spec, CAROL, ALICE.public)
+        await expect(page.locator("#live")).to_have_text("live")
+        await page.evaluate("document.querySelector('h1').id = 'mark'")
+        async with page.expect_response(lambda response: response.request.resource_type == "fetch"):
+            await node.client.post("/v1/transactions", content=encode_signed(other), headers=OCTETS)
+        async with asyncio.timeout(20):
+            while await page.evaluate("isReading"):
+                pass
+        await expect(page.locator("#mark")).to_have_count(1)
+        await node.mine(1, [build_transfer(node.spec, ALICE, BOB.public)])
+        await expect(page.locator("#mark")).to_have_count(0)
+        await browser.close()
