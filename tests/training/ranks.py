@@ -1,4 +1,4 @@
-"""What test_parallel runs in each process of torchrun, with FOLDER and FILE, a dataset in one file.
+"""What test_parallel runs in each process of torchrun: FOLDER, FILE (a dataset in one file), cpu or cuda.
 
 Writes weights-RANK, a hash of the network after some steps together, and, on rank 0, block.json.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -31,15 +32,23 @@ RUNG = Rung(9_500, 1_000, 330, 10_000)
 HEADER = build_practice_header(7)
 
 
-def main(folder: Path, file: Path) -> None:
+def main(folder: Path, file: Path, kind: str) -> None:
     """Both tests, one start of the processes."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo")
+    device = torch.device("cpu")
+    if kind == "cuda":
+        rank, gpus = int(os.environ["RANK"]), torch.cuda.device_count()
+        device = torch.device(f"cuda:{rank % gpus}")
+        torch.cuda.set_device(device)
+        if gpus < int(os.environ["WORLD_SIZE"]):
+            # NCCL refuses two processes of one host on one GPU; as two hosts they exchange through sockets.
+            os.environ["NCCL_HOSTID"] = f"host of rank {rank}"
+    dist.init_process_group("gloo" if kind == "cpu" else "nccl")
     dataset = read_dataset_file(file)
-    data = TrainingData.load(dataset, "cpu")
+    data = TrainingData.load(dataset, device)
     (folder / f"weights-{dist.get_rank()}").write_text(_train_together(data))
     task = build_task(dataset.spec, RUNG)
-    attempt = ParallelAttempt(task, data, _build_picky_recipe(task, data), "cpu")
+    attempt = ParallelAttempt(task, data, _build_picky_recipe(task, data), device)
     if dist.get_rank():
         attempt.follow()
     else:
@@ -49,14 +58,15 @@ def main(folder: Path, file: Path) -> None:
 
 def _train_together(data: TrainingData) -> str:
     recipe, generator = build_recipe(1_280), torch.Generator().manual_seed(3)
-    twin = Twin(NETWORK, build_watermark(9_500), generator, recipe.gain, recipe.shift)
+    device = data.inputs.device
+    twin = Twin(NETWORK, build_watermark(9_500), generator, recipe.gain, recipe.shift, device)
     right = [int(value) for value in train(twin, data, recipe, 1_280, generator, ProcessRanks())]
     return f"{right} {_hash(twin.export())}"
 
 
 def _build_picky_recipe(task: Task, data: TrainingData) -> Recipe:
     """One that goes on with the header, of a few from HEADER on, that promises most, and with none before."""
-    patient = MiningAttempt(task, data, build_recipe(5_188), "cpu")
+    patient = MiningAttempt(task, data, build_recipe(5_188), data.inputs.device)
     headers = [replace(HEADER, nonce=HEADER.nonce + step) for step in range(8)]
     most = max(patient.build(header, RUNG, 7 + step).course.promise for step, header in enumerate(headers))
     return build_recipe(5_188, ((most - 0.5) / len(data.train), *NEVER[1:]))
@@ -86,4 +96,4 @@ def _mine(attempt: ParallelAttempt) -> dict[str, str | int]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

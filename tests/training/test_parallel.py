@@ -24,14 +24,16 @@ from training.parallel import ParallelAttempt
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What both ranks wrote."""
     path = tmp_path_factory.mktemp("ranks")
     write_dataset_file(path / "digits.dataset", import_digits())
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    words = ["-m", "tests.training.ranks", str(path), str(path / "digits.dataset")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    words = ["-m", "tests.training.ranks", str(path), str(path / "digits.dataset"), request.param]
+    environment = {
+        **os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"
+    }  # fmt: skip
     done = subprocess.run(
         [*torchrun, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100
     )

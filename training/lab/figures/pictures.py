@@ -92,11 +92,11 @@ def draw_transfer(bundles: Bundles, paper: Path | None) -> Figure | None:
 
 def draw_ablations(bundles: Bundles) -> Figure | None:
     """Last accuracy of every variant, a row a mode: a bar with its standard deviation, the seeds as dots."""
-    shares = {mode: _list_ablation_shares(bundles, mode) for mode in MODES}
-    if not any(shares.values()):
+    shares = {mode: found for mode in MODES if (found := _list_ablation_shares(bundles, mode))}
+    if not shares:
         return None
-    figure, panels = _open(len(MODES), max(map(len, shares.values())), 6.5, 3.6)
-    for row, mode in zip(panels, MODES, strict=True):
+    figure, panels = _open(len(shares), max(map(len, shares.values())), 6.5, 3.6)
+    for row, mode in zip(panels, shares, strict=True):
         for axes, share in zip(row, shares[mode], strict=False):
             trained = [each for each in bundles.values() if each.key[:2] == (mode, "honest")]
             mine = [each for each in trained if each.key[3] == share]
