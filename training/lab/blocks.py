@@ -26,7 +26,7 @@ from training.lab.bench_rows import describe_origin
 from training.lab.inputs import PROCESSES, parse_count, read_task_dataset
 from training.lab.lines import append_lines, read_lines
 from training.lab.pool import start_pool
-from training.lab.traces import digest_values
+from training.lab.traces import digest_values, name_dataset
 from training.rate import HEADERS_APART, build_practice_header
 from training.recipe import Recipe
 from training.tasks import TASK_NAMES, load_task, load_task_file
@@ -41,6 +41,8 @@ class MinedBlock:
     """What one block cost, a line of the rows."""
 
     task: str
+    dataset: str
+    """The first eight digits of its id."""
     recipe: str
     """Digest of the whole recipe, plans and networks included."""
     frozen: int
@@ -63,10 +65,10 @@ class MinedBlock:
     date: str
 
     @property
-    def kind(self) -> tuple[str, str, int, int, int, int]:
-        """Task, recipe and rung: blocks of one kind are compared with its work."""
+    def kind(self) -> tuple[str, str, str, int, int, int, int]:
+        """Task, dataset, recipe and rung: blocks of one kind are compared with its work."""
         rung = (self.work, self.frozen, self.min_train_correct, self.min_eval_correct)
-        return self.task, self.recipe, *rung
+        return self.task, self.dataset, self.recipe, *rung
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,18 +83,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Mines what the rows lack, prints a line for every rung in them and returns the exit code.
 
-    Raises ValueError for a rung above the ladder.
+    Raises ValueError for a rung above the ladder and for the wrong dataset.
     """
     file = load_task_file(options.task)
     rung = next((rung for rung in file.rungs if rung.work >= options.work), None)
     if rung is None:
         raise ValueError(f"the ladder of {options.task} ends below {options.work:,} M")
     targets = (rung.work, rung.frozen, rung.min_train_correct, rung.min_eval_correct)
-    kind = (options.task, _digest(file.recipe), *targets)
+    dataset = name_dataset(read_task_dataset(options.task, options.data).spec)
+    kind = (options.task, dataset, _digest(file.recipe), *targets)
     known = {block.number for block in read_lines(options.rows, MinedBlock) if block.kind == kind}
     missing = [number for number in range(options.blocks) if number not in known]
     with start_pool(options.processes, _start_worker, options) as pool:
-        mined = pool.map(partial(_mine, options.task, rung), missing)
+        mined = pool.map(partial(_mine, options.task, dataset, rung), missing)
         for block in append_lines(options.rows, mined, MinedBlock):
             print(f"block {block.number}: {block.multiply_accumulates // 10**6:,} M", flush=True)
     print(render_blocks(read_lines(options.rows, MinedBlock)))
@@ -129,13 +132,14 @@ def _start_worker(options: argparse.Namespace) -> None:
     _attempt = MiningAttempt(task, TrainingData.load(dataset, options.device), recipe, options.device)
 
 
-def _mine(task: str, rung: Rung, number: int) -> MinedBlock:
+def _mine(task: str, dataset: str, rung: Rung, number: int) -> MinedBlock:
     started = time.perf_counter()
     passes, networks, spent = mine_block(_attempt, rung, number)
     seconds = round(time.perf_counter() - started, 2)
     origin = describe_origin(str(_attempt.data.inputs.device), torch.get_num_threads(), "lab blocks")
     return MinedBlock(
         task,
+        dataset,
         _digest(_attempt.recipe),
         rung.frozen,
         rung.min_train_correct,
@@ -159,14 +163,15 @@ def _digest(recipe: Recipe) -> str:
 def render_blocks(blocks: Sequence[MinedBlock]) -> str:
     """A Markdown table, a line for every rung: ± is one standard error of the mean."""
     lines = [
-        "| task | recipe | frozen | target | rung (M) | blocks | cost of a block (M) | over rung's | CV |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| task | dataset | recipe | frozen | target | rung (M) | blocks | cost of a block (M)"
+        " | over rung's | CV |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for (task, recipe, work, frozen, target, _), group in groupby(
+    for (task, dataset, recipe, work, frozen, target, _), group in groupby(
         sorted(blocks, key=lambda block: block.kind), key=lambda block: block.kind
     ):
         costs = [block.multiply_accumulates / 1e6 for block in group]
-        cells = [task, recipe, f"{frozen / 100:g} %", f"{target:,}", f"{work:,}", str(len(costs))]
+        cells = [task, dataset, recipe, f"{frozen / 100:g} %", f"{target:,}", f"{work:,}", str(len(costs))]
         lines.append(f"| {' | '.join((*cells, *_summarise(costs, work)))} |")
     return "\n".join(lines)
 

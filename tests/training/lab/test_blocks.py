@@ -18,7 +18,9 @@ from training.lab.blocks import MinedBlock, mine_block, render_blocks
 from training.lab.lines import read_lines
 from training.tasks import load_task_file
 
-BLOCK = MinedBlock("digits", "0123abcd", 9_800, 1_200, 380, 10_000, 0, 5, 40, 12 * 10**9, 1.0, "", "", "")
+BLOCK = MinedBlock(
+    "digits", "4567cdef", "0123abcd", 9_800, 1_200, 380, 10_000, 0, 5, 40, 12 * 10**9, 1.0, "", "", ""
+)
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +75,10 @@ def test_no_two_blocks_share_seeds_or_headers() -> None:
 
 def test_table_has_a_line_for_every_rung() -> None:
     cheaper = replace(BLOCK, number=1, multiply_accumulates=8 * 10**9)
-    others = replace(BLOCK, work=20_000), replace(BLOCK, frozen=9_900)
-    *_, first, second, third = render_blocks([BLOCK, *others, cheaper]).splitlines()
-    assert first == "| digits | 0123abcd | 98 % | 1,200 | 10,000 | 2 | 10,000 ± 2,000 | 1.00 ± 0.20 | 0.28 |"
-    assert second == "| digits | 0123abcd | 99 % | 1,200 | 10,000 | 1 | 12,000 | 1.20 | – |"
-    assert third == "| digits | 0123abcd | 98 % | 1,200 | 20,000 | 1 | 12,000 | 0.60 | – |"
+    others = (replace(BLOCK, work=20_000), replace(BLOCK, frozen=9_900), replace(BLOCK, dataset="fedc7654"))
+    *_, first, second, third, fourth = render_blocks([BLOCK, *others, cheaper]).splitlines()
+    begin = "| digits | 4567cdef | 0123abcd"
+    assert first == f"{begin} | 98 % | 1,200 | 10,000 | 2 | 10,000 ± 2,000 | 1.00 ± 0.20 | 0.28 |"
+    assert second == f"{begin} | 99 % | 1,200 | 10,000 | 1 | 12,000 | 1.20 | – |"
+    assert third == f"{begin} | 98 % | 1,200 | 20,000 | 1 | 12,000 | 0.60 | – |"
+    assert fourth == "| digits | fedc7654 | 0123abcd | 98 % | 1,200 | 10,000 | 1 | 12,000 | 1.20 | – |"
