@@ -129,7 +129,7 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(StoreError, _answer_store_error)
     app.add_exception_handler(ClientDisconnect, _answer_nobody)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    app.add_exception_handler(HTTPException, _answer_http_exception)
+    app.add_exception_handler(HTTPException, answer_http_exception)
     app.add_exception_handler(Exception, _answer_failure)
 
 
@@ -184,7 +184,8 @@ def _answer_validation_error(_request: Request, error: Exception) -> JSONRespons
     return build_problem(400, str(ApiCode.BAD_REQUEST), "; ".join(places))
 
 
-def _answer_http_exception(_request: Request, error: Exception) -> JSONResponse:
+def answer_http_exception(_request: Request, error: Exception) -> JSONResponse:
+    """What the framework refuses: unknown paths and methods."""
     assert isinstance(error, HTTPException)
     code = _BY_STATUS.get(error.status_code, ApiCode.BAD_REQUEST)
     return build_problem(error.status_code, str(code), str(error.detail), dict(error.headers or {}))

@@ -8,18 +8,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from node.explorer import pages
-from node.explorer.rendering import FILE_HEADERS
+from node.explorer.rendering import FILE_HEADERS, note_tip, render_refusal
+from node.problems import ApiCode, answer_http_exception
 
 
 def mount_explorer(app: FastAPI) -> None:
     """Serves the pages from `/`, beside everything else."""
     app.include_router(pages.router, include_in_schema=False)
     app.mount("/static", _Files(packages=[("node", "static")]))
+    app.add_exception_handler(404, _answer_unknown)
+
+
+def _answer_unknown(request: Request, error: Exception) -> Response:
+    """A page for who mistyped one, a problem for a program."""
+    is_page = "text/html" in request.headers.get("accept", "")
+    if not is_page or request.url.path.startswith(("/v1/", "/p2p/")):
+        return answer_http_exception(request, error)
+    note_tip(request)
+    return render_refusal(request, 404, ApiCode.NOT_FOUND.when, "")
 
 
 class _Files(StaticFiles):

@@ -73,24 +73,34 @@ def render(request: Request, template: str, status_code: int = 200, **values: An
 class PageRoute(APIRoute):
     """A route that refuses by a page, too. Where the node itself fails it is a problem as everywhere."""
 
+    def __init__(self, *words: Any, **options: Any) -> None:
+        super().__init__(*words, **options)
+        # Of such a request the server leaves the body out.
+        self.methods = {*(self.methods or ()), "HEAD"}
+
     def get_route_handler(self) -> Callable[[Request], Any]:
         """The handler, refusals caught."""
         handle = super().get_route_handler()
 
         async def answer(request: Request) -> Response:
-            # Before anything is read: a page is never older than the tip that it names.
-            request.state.tip_id = request.app.state.runtime.chain.tip.block_id
+            note_tip(request)
             try:
                 return await handle(request)
             except ApiError as error:
-                return _render_refusal(request, error.code.status, error.code.when, error.detail)
+                return render_refusal(request, error.code.status, error.code.when, error.detail)
             except ConsensusError as error:
-                return _render_refusal(request, get_status(error.code), error.code.when, error.detail)
+                return render_refusal(request, get_status(error.code), error.code.when, error.detail)
             except RequestValidationError:
-                return _render_refusal(request, 400, ApiCode.BAD_REQUEST.when, "")
+                return render_refusal(request, 400, ApiCode.BAD_REQUEST.when, "")
 
         return answer
 
 
-def _render_refusal(request: Request, status: int, when: str, detail: str) -> HTMLResponse:
+def note_tip(request: Request) -> None:
+    """Before anything is read: a page is never older than the tip that it names."""
+    request.state.tip_id = request.app.state.runtime.chain.tip.block_id
+
+
+def render_refusal(request: Request, status: int, when: str, detail: str) -> HTMLResponse:
+    """A page that says why there is no other."""
     return render(request, "refusal", status, status=status, when=when, detail=detail)

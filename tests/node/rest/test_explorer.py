@@ -201,6 +201,24 @@ async def test_refusals_are_pages(node: TestNode, path: str, status: int) -> Non
     assert "<script>" not in await read(node, path, status)
 
 
+async def test_an_unknown_path_is_a_page_for_who_reads_pages(node: TestNode) -> None:
+    page = await node.client.get("/block/1", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert page.status_code == 404
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "<h1>Not found</h1>" in page.text
+    for path, accept in (("/block/1", "*/*"), ("/v1/block/1", "text/html"), ("/p2p/block/1", "text/html")):
+        problem = await node.client.get(path, headers={"Accept": accept})
+        assert (problem.status_code, problem.json()["code"]) == (404, "not-found"), path
+
+
+async def test_pages_answer_to_head(node: TestNode) -> None:
+    async with serve(node) as client:
+        page, head = await client.get("/blocks/0"), await client.head("/blocks/0")
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == str(len(page.content))
+        assert (await client.head("/blocks/99")).status_code == 404
+
+
 async def test_what_peers_say_is_escaped(node: TestNode, monkeypatch: pytest.MonkeyPatch) -> None:
     peer = SimpleNamespace(
         url="http://<b>", state="idle", configured=True, height=None, last_seen=1e18, problem='"><script>'
