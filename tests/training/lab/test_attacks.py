@@ -38,8 +38,10 @@ from training.lab.attacks.prices import (
 from training.lab.attacks.rows import (
     Recorder,
     Recording,
+    choose_machine,
     end_earlier,
     even_out,
+    even_out_beside,
     join_calibration,
     read_recordings,
 )
@@ -263,6 +265,25 @@ def test_seconds_are_those_of_the_middle_course() -> None:
         expected = {machine: (0.0, 0.75, 1.5), "a third": (0.0, 1.0, 2.0)}[here]
         evened = even_out([*recordings[:2], elsewhere], here)
         assert {recording.seconds for recording in evened} == {expected}
+
+
+def test_seconds_of_another_machine_are_converted_by_the_references() -> None:
+    here = [make_recording(seed, 1_250, seconds=10.0) for seed in range(3)]
+    there = [replace(make_recording(seed, 1_250, seconds=20.0), machine="slower") for seed in range(2)]
+    reference = [*there, *here]
+    machine = choose_machine(reference)
+    assert machine == here[0].machine
+    attack = [replace(make_recording(seed, 1_250, seconds=30.0), machine="slower") for seed in range(2)]
+    elsewhere = replace(attack[0], machine="never seen")
+    for courses, expected in (
+        (attack, 15.0),
+        ([*attack, here[0]], 15.0),
+        (here, 10.0),
+        ([here[0], attack[0]], 10.0),
+        ([elsewhere], 30.0),
+    ):
+        evened = even_out_beside(courses, reference, machine)
+        assert {recording.seconds[-1] for recording in evened} == {expected}
 
 
 def test_calibration_adds_only_courses_of_the_same_kind() -> None:

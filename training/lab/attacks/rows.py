@@ -7,6 +7,7 @@ work on the machine adds little; exact counts made for the record alone are left
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -186,6 +187,33 @@ def even_out(recordings: Sequence[Recording], machine: str) -> list[Recording]:
     seconds = [median(column) for column in zip(*(r.seconds for r in timed), strict=True)]
     recount = median(recording.recount_seconds for recording in timed)
     return [replace(r, seconds=tuple(seconds), recount_seconds=recount) for r in recordings]
+
+
+def choose_machine(reference: Sequence[Recording]) -> str:
+    """The one that measured the most of the reference's recordings."""
+    return Counter(recording.machine for recording in reference).most_common(1)[0][0]
+
+
+def even_out_beside(
+    recordings: Sequence[Recording], reference: Sequence[Recording], machine: str
+) -> list[Recording]:
+    """An attack's recordings, each with the same seconds (even_out), in those of a machine.
+
+    They are measured where the most of both were, and converted by what the reference takes there and here.
+    """
+    both = Counter(r.machine for r in recordings) & Counter(r.machine for r in reference)
+    there = max(both, key=lambda name: (both[name], name == machine), default=machine)
+    evened = even_out(recordings, there)
+    here, elsewhere = (even_out(reference, name)[0].seconds[-1] for name in (machine, there))
+    factor = here / elsewhere
+    return [
+        replace(
+            recording,
+            seconds=tuple(factor * value for value in recording.seconds),
+            recount_seconds=factor * recording.recount_seconds,
+        )
+        for recording in evened
+    ]
 
 
 def join_calibration(reference: Sequence[Recording], traces: Iterable[Trace]) -> list[Recording]:

@@ -27,7 +27,14 @@ from training.lab.attacks.prices import (
     compute_spread,
     estimate_price,
 )
-from training.lab.attacks.rows import Recording, end_earlier, even_out, join_calibration
+from training.lab.attacks.rows import (
+    Recording,
+    choose_machine,
+    end_earlier,
+    even_out,
+    even_out_beside,
+    join_calibration,
+)
 from training.lab.ladder import Sizes
 from training.lab.traces import NOT_COUNTED, Goal, Trace
 
@@ -123,14 +130,14 @@ def _collect_cases(
     by_attack = {name: [r for r in recordings if r.attack == name] for name in BY_NAME}
     if not by_attack[REFERENCE.name]:
         raise ValueError(f"the reference was not recorded at {ground.frozen} per 10,000 frozen")
-    machine = by_attack[REFERENCE.name][0].machine
-    reference = join_calibration(even_out(by_attack[REFERENCE.name], machine), calibration)
+    own = by_attack[REFERENCE.name]
+    machine = choose_machine(own)
+    reference = join_calibration(even_out(own, machine), calibration)
     yield _Case(REFERENCE.name, REFERENCE.meaning, reference, choose_as_reference, 0)
     for attack in TRAINED:
         if courses := by_attack[attack.name]:
-            yield _Case(
-                attack.name, attack.meaning, even_out(courses, machine), choose_as_reference, attack.once
-            )
+            timed = even_out_beside(courses, own, machine)
+            yield _Case(attack.name, attack.meaning, timed, choose_as_reference, attack.once)
     if later := _count_later(ground):
         ended = [end_earlier(recording, later) for recording in reference]
         courses = [recording for recording in ended if recording.train_correct[-1] != NOT_COUNTED] or ended
