@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable
@@ -42,6 +43,10 @@ def _is_container_engine_missing() -> bool:
     return subprocess.run(["docker", "info"], capture_output=True, timeout=60).returncode != 0
 
 
+def _is_other_processor() -> bool:
+    return platform.machine() != "x86_64"
+
+
 def _is_browser_missing() -> bool:
     return shutil.which("chromium") is None
 
@@ -51,6 +56,7 @@ ALLOWED_SKIPS: dict[str, tuple[str, Callable[[], bool]]] = {
     "cuda": ("needs a CUDA device", _is_cuda_missing),
     "triton": ("needs Triton, which comes with torch's builds for GPUs", _is_triton_missing),
     "docker": ("needs a running container engine", _is_container_engine_missing),
+    "x86": ("needs the instruction sets of x86", _is_other_processor),
     "browser": ("needs Chromium, Debian's package chromium", _is_browser_missing),
 }
 

@@ -17,13 +17,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from consensus.network import IntegerNetwork, compute_logits
-from tests.training.networks import SPECS, count_wrong_widths, draw_network, draw_pixels
+from consensus.network import BIAS_BOUND, IntegerNetwork, compute_logits
+from tests.training.networks import (
+    SPECS,
+    count_wrong_convolutions,
+    count_wrong_widths,
+    draw_network,
+    draw_pixels,
+    level_logits,
+)
 from training.evaluator import (
     ComputeLogits,
     choose_compute_logits,
     compute_logits_by_convolution,
     compute_logits_in_float32,
+    compute_logits_in_float64,
     compute_logits_in_int8,
 )
 from training.inference import PreparedNetwork
@@ -32,6 +40,8 @@ from training.selftest import WORST_CASES, compute_known_answer
 
 SETS = ("SSE41", "AVX2", "AVX2_VNNI", "AVX512_CORE", "DEFAULT")
 _SIGNED = Product(torch.int8, torch.int8, torch._int_mm)
+_CASES = 2 * len(SPECS)
+"""Random networks, then others of the same shapes whose logits are all equal."""
 
 
 def compute_signed_logits(network: IntegerNetwork, pixels: Tensor) -> Tensor:
@@ -43,7 +53,7 @@ def main() -> int:
     """Prints {set: findings}."""
     for case in WORST_CASES:
         compute_known_answer(case)
-    for seed in range(4):
+    for seed in range(_CASES):
         _draw_case(seed)
     print(json.dumps({name: _fork(name) for name in SETS}))
     return 0
@@ -79,14 +89,20 @@ def _run_child(name: str, output: BinaryIO) -> None:
 
 def _find(threads: int) -> dict[str, bool | int | list[int]]:
     torch.set_num_threads(threads)
-    backends = compute_logits_in_int8, compute_logits_by_convolution, compute_logits_in_float32
+    backends = (
+        compute_logits_in_int8,
+        compute_logits_by_convolution,
+        compute_logits_in_float32,
+        compute_logits_in_float64,
+    )
     return {
         "int8": _is_chosen(compute_logits_in_int8),
         "convolution": _is_chosen(compute_logits_by_convolution),
         "float32": _is_chosen(compute_logits_in_float32),
         "signed": _is_chosen(compute_signed_logits),
-        "different": [sum(_count_different(backend, seed) for seed in range(4)) for backend in backends],
-        "wrong_widths": count_wrong_widths(INT8, step=1 if threads == 1 else 61),
+        "different": [sum(_count_different(backend, seed) for seed in range(_CASES)) for backend in backends],
+        "wrong_widths": count_wrong_widths(INT8, step=1),
+        "wrong_convolutions": count_wrong_convolutions(step=5 if threads == 1 else 7),
     }
 
 
@@ -110,6 +126,8 @@ def _draw_case(seed: int) -> tuple[IntegerNetwork, npt.NDArray[np.uint8], npt.ND
     random = np.random.default_rng(seed)
     spec = SPECS[seed % len(SPECS)]
     network, pixels = draw_network(spec, random), draw_pixels(spec, 60, random)
+    if seed >= len(SPECS):
+        network = level_logits(network, int(random.choice([-BIAS_BOUND, 0, BIAS_BOUND])))
     return network, pixels, compute_logits(network, pixels)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 
 from consensus.network import (
     BIAS_BOUND,
@@ -14,6 +17,7 @@ from consensus.network import (
     IntegerNetwork,
     NetworkSpec,
 )
+from training.inference import _cut_inputs, _sum_pieces
 from training.products import Product
 
 SPECS = (
@@ -56,6 +60,34 @@ def count_wrong_widths(product: Product, step: int) -> int:
     widths = range(1, MAX_INPUTS + 1, step)
     sums = torch.stack([product.multiply(left[:, :k], right[:k]).double() for k in widths], dim=1)
     return int((sums.long() != known[:, ::step]).any(dim=2).any(dim=0).sum())
+
+
+def level_logits(network: IntegerNetwork, bias: int) -> IntegerNetwork:
+    """The same, but that all its logits are the bias."""
+    weights = network.weights.copy()
+    weights[network.spec.layers[-1].start :] = 0
+    return replace(network, weights=weights, bias=np.full(network.spec.classes, bias, np.int32))
+
+
+def count_wrong_convolutions(step: int) -> int:
+    """For how many numbers of input channels, every `step`th to the limit, torch's convolution is wrong.
+
+    A 3×3 image of 127 and one of the largest and smallest activations at random, under the weights of
+    count_wrong_widths.
+    """
+    random = np.random.default_rng(step)
+    channels = MAX_INPUTS // 9
+    shape = channels, 3, 3
+    images = np.stack([np.full(shape, 127), random.choice([0, 1, 126, 127], shape)])
+    halves = np.where(np.arange(channels) % 2, 127, -127)[:, None, None] * np.ones(shape, int)
+    filters = np.stack([np.full(shape, 127), np.full(shape, -127), halves, random.choice([-127, 127], shape)])
+    wrong = 0
+    for count in range(1, channels + 1, step):
+        left, right = (torch.tensor(values[:, :count]).double() for values in (images, filters))
+        known = F.conv2d(left, right, padding=1)
+        ours = left.float().contiguous(memory_format=torch.channels_last)
+        wrong += not torch.equal(_sum_pieces(ours, _cut_inputs(right)).double(), known)
+    return wrong
 
 
 def _draw_normalisation(
