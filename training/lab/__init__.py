@@ -21,6 +21,7 @@ COMMANDS = {
     "attacks": "Price attacks on the work against the reference miner.",
     "bench": "Print what the work and its verification cost here, beside the goals.",
     "calibrate": "Measure a task's ladder, or check it.",
+    "again": "Price a miner who tries the headers of near misses again.",
     "blocks": "Mine at one rung as a miner does, and compare the cost with the ladder.",
     "intervals": "Simulate how intervals settle when miners come and go, and what slow ones win.",
 }

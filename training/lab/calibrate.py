@@ -91,7 +91,7 @@ def calibrate(options: argparse.Namespace, dataset: Dataset) -> int:
     known = read_traces(options.rows)
     check_traces(known, file.network, dataset.spec, file.recipe)
     courses = [
-        (_build_plan(order, file.recipe), order.frozen, seed)
+        (build_plan(order, file.recipe), order.frozen, seed)
         for order in options.stretch
         for seed in range(order.courses)
     ]
@@ -118,7 +118,7 @@ def collect(orders: Sequence[Order], recipe: Recipe, traces: Sequence[Trace]) ->
     return [
         Stretch(
             order.frozen,
-            _build_plan(order, recipe),
+            build_plan(order, recipe),
             tuple(trace for trace in traces if is_of(trace, order)),
         )
         for order in orders
@@ -168,7 +168,7 @@ def _trace(orders: Sequence[CourseOrder]) -> list[Trace]:
     return _tracer.trace(orders)
 
 
-def _build_plan(order: Order, recipe: Recipe) -> Plan:
+def build_plan(order: Order, recipe: Recipe) -> Plan:
     """A plan that never gives up: courses are measured from end to end."""
     parts = recipe.plans[0].parts
     others = parts + len(recipe.polish.tune_steps) + recipe.polish.sweeps

@@ -32,9 +32,17 @@ class Columns:
         `allowances` are in records, one for each checkpoint or float64[checkpoints, traces];
         training.course.judge says what each checkpoint leads to.
         """
+        wins, recounts, last = self.follow(goal, allowances)
+        costs: Integers = self.multiply_accumulates[np.arange(len(self)), last] + recounts * recount_cost
+        return wins, costs
+
+    def follow(
+        self, goal: Goal, allowances: Sequence[float] | npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.bool_], Integers, Integers]:
+        """bool[traces] successes, int64[traces] exact counts made and int64[traces] last checkpoints."""
         count, checkpoints = self.shown.shape
         goes_on, wins = np.ones(count, np.bool_), np.zeros(count, np.bool_)
-        recounts, costs = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        recounts, last = np.zeros(count, np.int64), np.zeros(count, np.int64)
         for index in range(checkpoints):
             shown = self.shown[:, index]
             if index == 0:
@@ -48,9 +56,9 @@ class Columns:
                 ends = won | (goes_on & ~is_counted & (shown < goal.train - allowances[index]))
             if index == checkpoints - 1:
                 ends = goes_on
-            costs[ends] = self.multiply_accumulates[ends, index] + recounts[ends] * recount_cost
+            last[ends] = index
             goes_on &= ~ends
-        return wins, costs
+        return wins, recounts, last
 
     def get_first_evals(self, train: int) -> Integers:
         """Right eval records at the first checkpoint with so many right train records, where there is one."""

@@ -30,6 +30,8 @@ from training.rate import pick_practice_header
 from training.recipe import Plan, Recipe
 
 NOT_COUNTED = -1
+SEEDS_APART = 10**6
+"""Seeds that differ by multiples of it are of other courses under the same header."""
 
 CourseOrder = tuple[Plan, int, int]
 """A course to measure: its plan, its frozen share per 10,000, its seed."""
@@ -44,7 +46,7 @@ class Trace:
     samples: int
     """Of the plan."""
     seed: int
-    """Of the practice headers (training.rate) and of the course."""
+    """Of the course; of the practice header (training.rate) what is left of it by SEEDS_APART."""
     recipe: str
     """digest_recipe of what it followed."""
     dataset: str
@@ -125,7 +127,7 @@ class Tracer:
         plan, frozen, seed = order
         network = self.network
         frozen_count = network.weight_count * frozen // 10_000
-        header = pick_practice_header(seed, self.recipe, network, frozen_count)
+        header = pick_practice_header(seed % SEEDS_APART, self.recipe, network, frozen_count)
         watermark = derive_watermark(encode_header(header), network.weight_count, frozen_count)
         return Course(network, watermark, self.data, self.recipe, plan, seed)
 
