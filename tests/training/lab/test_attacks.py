@@ -377,7 +377,7 @@ def test_command_measures_and_draws(tmp_path: Path, capsys: pytest.CaptureFixtur
     data, out, nothing = (tmp_path / name for name in ("digits", "out", "nothing"))
     write_dataset_file(data, import_digits())
     nothing.touch()
-    words = ["attacks", "--task", "digits", "--data", str(data), "--out", str(out), "--ground", "9500"]
+    words = ["attacks", "--task", "digits", "--data", str(data), "--out", str(out), "--ground", "9500:10376"]
     words += ["--courses", "2", "--only", "reference", "no polish", "--calibration", str(nothing)]
     assert main(words) == 0
     assert "| no polish | 2 |" in capsys.readouterr().out

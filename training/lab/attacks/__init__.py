@@ -32,7 +32,7 @@ from training.lab.pool import start_pool
 from training.lab.traces import check_traces, name_dataset, read_traces
 from training.tasks import TASK_NAMES, load_task_file
 
-_QUICK_COURSES = 8
+_QUICK_COURSES = 6
 _parse_courses = partial(parse_count, least=0)
 """None: only the tables are written."""
 
