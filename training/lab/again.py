@@ -20,7 +20,7 @@ import numpy.typing as npt
 from consensus.task import Rung
 from training.lab.calibrate import Order, build_plan, measure
 from training.lab.columns import Columns
-from training.lab.inputs import PROCESSES, parse_count, parse_share, read_task_dataset
+from training.lab.inputs import PROCESSES, parse_count, parse_positive, parse_share, read_task_dataset
 from training.lab.ladder import MIN_SUCCESSES, Chances, Sizes, Stretch, choose_crosswise, fit_chances
 from training.lab.traces import SEEDS_APART, Goal, Trace, check_traces, read_traces
 from training.tasks import TASK_NAMES, TaskFile, load_task_file
@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--second", type=parse_count, required=True, help="samples of the others")
     parser.add_argument("--courses", type=_parse_more, default=4, help="to measure for each near miss")
     parser.add_argument(
-        "--miss", type=float, default=0.03, help="that is near, as a share of the train split"
+        "--miss", type=parse_positive, default=0.03, help="that is near, as a share of the train split"
     )
     parser.add_argument("--calibration", type=Path, help="the ladder's courses, where not in docs/lab")
     parser.add_argument("--processes", type=parse_count, default=PROCESSES, help="that measure side by side")
@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
     """
     dataset, file = read_task_dataset(options.task, options.data), load_task_file(options.task)
     known = read_traces(options.calibration or Path(f"docs/lab/{options.task}-rows.jsonl"))
-    check_traces(known, file.network, dataset.spec, file.recipe)
+    check_traces([*known, *read_traces(options.rows)], file.network, dataset.spec, file.recipe)
     recounts = (dataset.spec.n_train + dataset.spec.n_eval) * file.network.multiply_accumulates
     sizes = Sizes(dataset.spec.n_train, recounts)
     first, second = (
@@ -121,14 +121,17 @@ def run(options: argparse.Namespace) -> int:
         for seed in seeds
     ]
     measure(options, file.network, file.recipe, orders)
-    again = group_again(read_traces(options.rows), second.stretch)
+    # Of one length the ladder's own course is the near miss itself.
+    own = second.stretch.traces if options.first != options.second else ()
+    kind = options.frozen, options.second
+    again = group_again([trace for trace in (*read_traces(options.rows), *own) if _get_kind(trace) == kind])
     prices = [price for rung in rungs if (price := price_rung(rung, first, second, again, sizes, miss))]
     print(render(prices))
     return 0
 
 
 def _collect(traces: Sequence[Trace], frozen: int, samples: int, file: TaskFile) -> Stretch:
-    mine = tuple(trace for trace in traces if (trace.frozen, trace.samples) == (frozen, samples))
+    mine = tuple(trace for trace in traces if _get_kind(trace) == (frozen, samples))
     if not mine:
         raise ValueError(f"no course of {samples} samples at {frozen} per 10,000 frozen was measured")
     return Stretch(frozen, build_plan(Order(frozen, samples, 0), file.recipe), mine)
@@ -143,13 +146,15 @@ def find_near(side: Side, rung: Rung, miss: float) -> list[int]:
     return [side.stretch.traces[int(place)].seed for place in np.flatnonzero(is_near)]
 
 
-def group_again(traces: Sequence[Trace], stretch: Stretch) -> dict[int, list[Trace]]:
-    """Courses of the stretch's kind by the seed of their header, the ladder's own among them."""
-    kind = stretch.frozen, stretch.plan.samples
+def _get_kind(trace: Trace) -> tuple[int, int]:
+    return trace.frozen, trace.samples
+
+
+def group_again(traces: Sequence[Trace]) -> dict[int, list[Trace]]:
+    """Courses by the seed of their header."""
     grouped: defaultdict[int, list[Trace]] = defaultdict(list)
-    for trace in (*traces, *stretch.traces):
-        if (trace.frozen, trace.samples) == kind:
-            grouped[trace.seed % SEEDS_APART].append(trace)
+    for trace in traces:
+        grouped[trace.seed % SEEDS_APART].append(trace)
     return grouped
 
 
