@@ -27,10 +27,13 @@ def mount_explorer(app: FastAPI) -> None:
 def _answer_unknown(request: Request, error: Exception) -> Response:
     """A page for who mistyped one, a problem for a program."""
     is_page = "text/html" in request.headers.get("accept", "")
-    if not is_page or request.url.path.startswith(("/v1/", "/p2p/")):
-        return answer_http_exception(request, error)
-    note_tip(request)
-    return render_refusal(request, 404, ApiCode.NOT_FOUND.when, "")
+    if not is_page or request.url.path.split("/")[1] in ("v1", "p2p"):
+        response: Response = answer_http_exception(request, error)
+    else:
+        note_tip(request)
+        response = render_refusal(request, 404, ApiCode.NOT_FOUND.when, "")
+    response.headers["Vary"] = "Accept"
+    return response
 
 
 class _Files(StaticFiles):

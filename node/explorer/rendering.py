@@ -71,11 +71,14 @@ def render(request: Request, template: str, status_code: int = 200, **values: An
 
 
 class PageRoute(APIRoute):
-    """A route that refuses by a page, too. Where the node itself fails it is a problem as everywhere."""
+    """A route that answers to HEAD as to GET, and refuses by a page, too.
+
+    Where the node itself fails it is a problem as everywhere.
+    """
 
     def __init__(self, *words: Any, **options: Any) -> None:
         super().__init__(*words, **options)
-        # Of such a request the server leaves the body out.
+        # The server sends the same headers then, and no body.
         self.methods = {*(self.methods or ()), "HEAD"}
 
     def get_route_handler(self) -> Callable[[Request], Any]:

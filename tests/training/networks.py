@@ -70,10 +70,10 @@ def level_logits(network: IntegerNetwork, bias: int) -> IntegerNetwork:
 
 
 def count_wrong_convolutions(step: int) -> int:
-    """For how many numbers of input channels, every `step`th to the limit, torch's convolution is wrong.
+    """For how many input channels, every `step`th down from the limit, our float32 convolution is wrong.
 
     A 3×3 image of 127 and one of the largest and smallest activations at random, under the weights of
-    count_wrong_widths.
+    count_wrong_widths; against torch's convolution in float64.
     """
     random = np.random.default_rng(step)
     channels = MAX_INPUTS // 9
@@ -82,7 +82,7 @@ def count_wrong_convolutions(step: int) -> int:
     halves = np.where(np.arange(channels) % 2, 127, -127)[:, None, None] * np.ones(shape, int)
     filters = np.stack([np.full(shape, 127), np.full(shape, -127), halves, random.choice([-127, 127], shape)])
     wrong = 0
-    for count in range(1, channels + 1, step):
+    for count in range(channels, 0, -step):
         left, right = (torch.tensor(values[:, :count]).double() for values in (images, filters))
         known = F.conv2d(left, right, padding=1)
         ours = left.float().contiguous(memory_format=torch.channels_last)

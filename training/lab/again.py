@@ -1,7 +1,7 @@
 """Price a miner who tries the headers of near misses again: `python -m training.lab again --task NAME`.
 
 Much of what decides a course's end is luck of the header, which another course under the same header has
-again. A header that misses narrowly in a short course is worth longer ones, from fresh weights, before the
+again. A header that misses narrowly may be worth others, as long or longer, from fresh weights, before the
 next header is looked at. Chances of the first course are the ladder's; of the others they are counted.
 """
 
@@ -32,8 +32,8 @@ _parse_more = partial(parse_count, least=0)
 
 
 @dataclass(frozen=True, slots=True)
-class Chance:
-    """A header whose first course missed narrowly."""
+class NearMiss:
+    """A header whose first course missed narrowly, and that was tried again."""
 
     wins: float
     """Share of its further courses that meet the target."""
@@ -54,9 +54,10 @@ class Price:
     rung: Rung
     first: float
     """Probability that a first course wins."""
-    near: tuple[Chance, ...]
+    near: tuple[NearMiss, ...]
     ratios: tuple[tuple[float, float, float], ...]
-    """For every number of repeats: the ratio and its 95 % interval by the headers."""
+    """For every number of repeats: the ratio and its 95 % interval, by the near misses alone: what the first
+    course costs and how often it wins is taken as exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,13 @@ class Side:
         return cls(stretch, Columns(stretch.traces), allowances, fit_chances(stretch, sizes))
 
 
+def _parse_miss(text: str) -> float:
+    miss = parse_positive(text)
+    if miss >= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share of the train split below 1")
+    return miss
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The words of this command."""
     parser.add_argument("--task", choices=TASK_NAMES, required=True)
@@ -85,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--second", type=parse_count, required=True, help="samples of the others")
     parser.add_argument("--courses", type=_parse_more, default=4, help="to measure for each near miss")
     parser.add_argument(
-        "--miss", type=parse_positive, default=0.03, help="that is near, as a share of the train split"
+        "--miss", type=_parse_miss, default=0.03, help="a miss by up to this share of the train split is near"
     )
     parser.add_argument("--calibration", type=Path, help="the ladder's courses, where not in docs/lab")
     parser.add_argument("--processes", type=parse_count, default=PROCESSES, help="that measure side by side")
@@ -96,10 +104,13 @@ def run(options: argparse.Namespace) -> int:
     """Measures what the rows lack and prints the prices; returns the exit code.
 
     Rungs are those that the ladder mines by the second length. Raises ValueError for courses of another task,
-    and for lengths that the ladder or its courses have not.
+    for lengths that the ladder or its courses have not, and where nothing was tried again.
     """
     dataset, file = read_task_dataset(options.task, options.data), load_task_file(options.task)
-    known = read_traces(options.calibration or Path(f"docs/lab/{options.task}-rows.jsonl"))
+    path = options.calibration or Path(f"docs/lab/{options.task}-rows.jsonl")
+    if not path.exists():
+        raise ValueError(f"there is no file {path}")
+    known = read_traces(path)
     check_traces([*known, *read_traces(options.rows)], file.network, dataset.spec, file.recipe)
     recounts = (dataset.spec.n_train + dataset.spec.n_eval) * file.network.multiply_accumulates
     sizes = Sizes(dataset.spec.n_train, recounts)
@@ -123,9 +134,10 @@ def run(options: argparse.Namespace) -> int:
     measure(options, file.network, file.recipe, orders)
     # Of one length the ladder's own course is the near miss itself.
     own = second.stretch.traces if options.first != options.second else ()
-    kind = options.frozen, options.second
     again = group_again([trace for trace in (*read_traces(options.rows), *own) if _get_kind(trace) == kind])
     prices = [price for rung in rungs if (price := price_rung(rung, first, second, again, sizes, miss))]
+    if not prices:
+        raise ValueError("no header came near and was tried again: a larger --miss, or more --courses")
     print(render(prices))
     return 0
 
@@ -161,7 +173,7 @@ def group_again(traces: Sequence[Trace]) -> dict[int, list[Trace]]:
 def price_rung(
     rung: Rung, first: Side, second: Side, again: dict[int, list[Trace]], sizes: Sizes, miss: float
 ) -> Price | None:
-    """None where no header comes near."""
+    """None where no header that came near was tried again."""
     goal = Goal(rung.min_train_correct, rung.min_eval_correct)
     wins, costs = first.columns.replay(goal, first.allowances, sizes.recount_cost)
     probability = float(wins.mean())
@@ -170,12 +182,12 @@ def price_rung(
     allowances = np.median(second.allowances, axis=1)
     # The header is chosen already.
     allowances[0] = 0
-    near: list[Chance] = []
+    near: list[NearMiss] = []
     for seed in find_near(first, rung, miss):
         if seed not in again:
             continue
         won, spent = Columns(again[seed]).replay(goal, allowances, sizes.recount_cost)
-        near.append(Chance(float(won.mean()), float(spent.mean())))
+        near.append(NearMiss(float(won.mean()), float(spent.mean())))
     if not near:
         return None
     weights = np.random.default_rng(0).poisson(1, (_DRAWS, len(near)))
@@ -183,7 +195,7 @@ def price_rung(
     weights = np.vstack([np.ones_like(weights[:1]), weights])
     ratios = []
     for times in _REPEATS:
-        repeated = np.array([chance.repeat(times) for chance in near])
+        repeated = np.array([header.repeat(times) for header in near])
         won, spent = (weights @ repeated / len(costs)).T
         ratio = (costs.mean() + spent) / (probability + won) / (rung.work * 1e6)
         low, high = np.quantile(ratio[1:], (0.025, 0.975))

@@ -72,7 +72,7 @@ def check(options: argparse.Namespace, dataset: Dataset) -> int:
         f"stored: {result.stored.successes} of {result.stored.attempts},"
         f" 99 % interval {result.stored.low:.3f} to {result.stored.high:.3f},"
         f" {result.stored.multiply_accumulates:,} M an attempt\n"
-        f"here:   {result.successes} of {result.attempts}, 99 % interval {low:.3f} to {high:.3f},"
+        f"here:   {result.successes} of {result.attempts}, 99.9 % interval {low:.3f} to {high:.3f},"
         f" {result.multiply_accumulates:,} M an attempt, {result.seconds:.2f} s each\n"
         f"the ladder {'holds' if result.holds else 'DOES NOT HOLD'} here"
     )

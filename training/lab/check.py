@@ -1,8 +1,8 @@
 """Does a stored ladder still hold on this machine? One rung, measured anew with fresh nonces.
 
-The rung holds if the 99 % interval of the fresh attempts and the stored one have a point in common. For the
-fresh share itself to lie in the stored interval would be too much to ask: it scatters too. With two intervals
-a correct rung fails less than once in 1,000 times (the tests compute how often).
+The rung holds if the 99.9 % interval of the fresh attempts and the stored one, of 99 %, have a point in
+common. For the fresh share itself to lie in the stored interval would be too much to ask: it scatters too.
+With two intervals a correct rung fails less than once in 1,000 times (the tests compute how often).
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from training.attempt import MiningAttempt, TrainingData
 from training.lab.statistics import compute_interval, do_overlap
 from training.rate import build_practice_header
 from training.tasks import Measurement, TaskFile
+
+FRESH_CONFIDENCE = 0.999
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,8 @@ class CheckResult:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The fresh attempts' 99 % interval."""
-        return compute_interval(self.successes, self.attempts)
+        """The fresh attempts' 99.9 % interval."""
+        return compute_interval(self.successes, self.attempts, FRESH_CONFIDENCE)
 
     @property
     def holds(self) -> bool:

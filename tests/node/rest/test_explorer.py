@@ -206,8 +206,10 @@ async def test_an_unknown_path_is_a_page_for_who_reads_pages(node: TestNode) -> 
     assert page.status_code == 404
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "<h1>Not found</h1>" in page.text
-    for path, accept in (("/block/1", "*/*"), ("/v1/block/1", "text/html"), ("/p2p/block/1", "text/html")):
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for path, accept in (("/block/1", "*/*"), ("/v1/block/1", "text/html"), ("/p2p", "text/html")):
         problem = await node.client.get(path, headers={"Accept": accept})
+        assert problem.headers["vary"] == "Accept"
         assert (problem.status_code, problem.json()["code"]) == (404, "not-found"), path
 
 

@@ -13,7 +13,7 @@ from dataset_server.files import write_dataset_file
 from dataset_server.importers import import_digits
 from tests.training.samples import make_trace
 from training.lab import main
-from training.lab.again import Chance, Side, find_near, group_again, price_rung
+from training.lab.again import NearMiss, Side, find_near, group_again, price_rung
 from training.lab.calibrate import Order, build_plan
 from training.lab.ladder import Sizes, Stretch
 from training.lab.traces import SEEDS_APART, Trace, read_traces
@@ -35,9 +35,9 @@ def _build_side(samples: int, mean: float) -> Side:
 
 
 def test_courses_go_on_until_one_wins() -> None:
-    assert Chance(0.0, 10.0).repeat(3) == (0.0, 30.0)
-    assert Chance(1.0, 10.0).repeat(3) == (1.0, 10.0)
-    assert Chance(0.5, 10.0).repeat(2) == (0.75, 15.0)
+    assert NearMiss(0.0, 10.0).repeat(3) == (0.0, 30.0)
+    assert NearMiss(1.0, 10.0).repeat(3) == (1.0, 10.0)
+    assert NearMiss(0.5, 10.0).repeat(2) == (0.75, 15.0)
 
 
 def test_near_misses_end_short_of_the_target_by_little() -> None:
@@ -94,11 +94,27 @@ def _is_chosen(row: dict[str, int]) -> bool:
     return row["frozen"] == 9_800 and row["samples"] in (20_752, 83_008) and row["seed"] < 120
 
 
-def test_lengths_that_no_rung_is_mined_by_are_one_clear_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--second", "166016"], "no course of 166016 samples"),
+        (["--second", "10376"], "mines no rung by 10376 samples"),
+        (["--second", "83008", "--courses", "0", "--miss", "1e-9"], "no header came near"),
+        (["--second", "83008", "--calibration", "nowhere.jsonl"], "there is no file nowhere.jsonl"),
+    ],
+)
+def test_words_that_do_not_fit_are_one_clear_line(
+    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "digits.dataset"
     write_dataset_file(path, import_digits())
-    words = ["again", "--task", "digits", "--data", str(path), "--first", "20752", "--second", "166016"]
-    assert main(words) == 1
-    assert "no course of 166016 samples" in capsys.readouterr().err
+    assert main(["again", "--task", "digits", "--data", str(path), "--first", "20752", *words]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+
+
+@pytest.mark.parametrize("miss", ["3", "0", "nan"])
+def test_a_miss_is_a_share(miss: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["again", "--task", "digits", "--data", str(tmp_path), "--miss", miss])
+    assert "--miss" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from statistics import NormalDist
 
 import pytest
 
-from training.lab.check import choose_rung
+from training.lab.check import FRESH_CONFIDENCE, choose_rung
 from training.lab.statistics import (
     compute_at_most,
     compute_binomial,
@@ -56,7 +56,7 @@ def test_rejects_a_tail_without_a_slope(points: list[tuple[int, int]]) -> None:
 def _compute_false_alarm(probability: float, stored: int, fresh: int) -> float:
     """How often two samples of one probability have intervals that do not overlap."""
     fresh_shares = compute_binomial(fresh, probability)
-    fresh_intervals = [compute_interval(successes, fresh) for successes in range(fresh + 1)]
+    fresh_intervals = [compute_interval(successes, fresh, FRESH_CONFIDENCE) for successes in range(fresh + 1)]
     total = 0.0
     for successes, share in enumerate(compute_binomial(stored, probability)):
         # Rarer than this, a sample cannot change the answer; its interval would only take time.

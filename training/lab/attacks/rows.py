@@ -199,7 +199,8 @@ def even_out_beside(
 ) -> list[Recording]:
     """An attack's recordings, each with the same seconds (even_out), in those of a machine.
 
-    They are measured where the most of both were, and converted by what the reference takes there and here.
+    They are measured where the most of both were, and converted by what the reference's whole courses take
+    there and here. Where no machine measured both they are those of all machines, as they are.
     """
     both = Counter(r.machine for r in recordings) & Counter(r.machine for r in reference)
     there = max(both, key=lambda name: (both[name], name == machine), default=machine)
