@@ -112,8 +112,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"there is no file {path}")
     known = read_traces(path)
     check_traces([*known, *read_traces(options.rows)], file.network, dataset.spec, file.recipe)
-    recounts = (dataset.spec.n_train + dataset.spec.n_eval) * file.network.multiply_accumulates
-    sizes = Sizes(dataset.spec.n_train, recounts)
+    sizes = Sizes.build(dataset.spec.n_train, dataset.spec.n_eval, file.network)
     first, second = (
         Side.build(_collect(known, options.frozen, samples, file), sizes)
         for samples in (options.first, options.second)
@@ -124,14 +123,13 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"the ladder of {options.task} mines no rung by {options.second} samples")
     miss = options.miss * sizes.n_train
     seeds = sorted({seed for rung in rungs for seed in find_near(first, rung, miss)})
-    options.skip_estimates = False
     plan = build_plan(Order(options.frozen, options.second, 0), file.recipe)
     orders = [
         (plan, options.frozen, seed + number * SEEDS_APART)
         for number in range(1, options.courses + 1)
         for seed in seeds
     ]
-    measure(options, file.network, file.recipe, orders)
+    measure(options, file.network, file.recipe, orders, counts_estimates=True)
     # Of one length the ladder's own course is the near miss itself.
     own = second.stretch.traces if options.first != options.second else ()
     again = group_again([trace for trace in (*read_traces(options.rows), *own) if _get_kind(trace) == kind])

@@ -95,10 +95,10 @@ def calibrate(options: argparse.Namespace, dataset: Dataset) -> int:
         for order in options.stretch
         for seed in range(order.courses)
     ]
-    measure(options, file.network, file.recipe, courses)
+    measure(options, file.network, file.recipe, courses, not options.skip_estimates)
     stretches = collect(options.stretch, file.recipe, read_traces(options.rows))
-    recounts = (dataset.spec.n_train + dataset.spec.n_eval) * file.network.multiply_accumulates
-    plans, ladder = build_ladder(stretches, Sizes(dataset.spec.n_train, recounts), options.foot)
+    sizes = Sizes.build(dataset.spec.n_train, dataset.spec.n_eval, file.network)
+    plans, ladder = build_ladder(stretches, sizes, options.foot)
     recipe = replace(file.recipe, plans=plans)
     measured = _describe(options, dataset, stretches)
     encoded = _encode_task(file.network, recipe, ladder, measured)
@@ -126,7 +126,11 @@ def collect(orders: Sequence[Order], recipe: Recipe, traces: Sequence[Trace]) ->
 
 
 def measure(
-    options: argparse.Namespace, network: NetworkSpec, recipe: Recipe, courses: Sequence[CourseOrder]
+    options: argparse.Namespace,
+    network: NetworkSpec,
+    recipe: Recipe,
+    courses: Sequence[CourseOrder],
+    counts_estimates: bool,
 ) -> None:
     """Adds missing courses to the rows, a line each; may be ended at any time and started again.
 
@@ -134,7 +138,7 @@ def measure(
     """
     if choose_compute_logits(options.device) is None:
         raise ValueError(f"no exact back-end on {options.device}")
-    with start_pool(options.processes, _start_worker, options, network, recipe) as pool:
+    with start_pool(options.processes, _start_worker, options, network, recipe, counts_estimates) as pool:
 
         def trace_all(orders: Sequence[CourseOrder]) -> Iterator[Trace]:
             return chain.from_iterable(pool.map(_trace, group_orders(orders, recipe.networks)))
@@ -152,7 +156,9 @@ _tracer: Tracer
 """Of a worker process."""
 
 
-def _start_worker(options: argparse.Namespace, network: NetworkSpec, recipe: Recipe) -> None:
+def _start_worker(
+    options: argparse.Namespace, network: NetworkSpec, recipe: Recipe, counts_estimates: bool
+) -> None:
     global _tracer
     torch.set_num_threads(options.threads)
     compute_logits = choose_compute_logits(options.device)
@@ -161,7 +167,7 @@ def _start_worker(options: argparse.Namespace, network: NetworkSpec, recipe: Rec
     data = TrainingData.load(dataset, options.device)
     origin = describe_origin(options.device, options.threads, "lab calibrate")
     name = name_dataset(dataset.spec)
-    _tracer = Tracer(network, data, recipe, compute_logits, origin, name, not options.skip_estimates)
+    _tracer = Tracer(network, data, recipe, compute_logits, origin, name, counts_estimates)
 
 
 def _trace(orders: Sequence[CourseOrder]) -> list[Trace]:

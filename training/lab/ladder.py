@@ -14,6 +14,7 @@ from statistics import fmean
 import numpy as np
 import numpy.typing as npt
 
+from consensus.network import NetworkSpec
 from consensus.task import MAX_RUNGS, MIN_WORK, Rung
 from training.lab.columns import Columns
 from training.lab.statistics import compute_interval, compute_variation, fit_tail
@@ -70,6 +71,11 @@ class Sizes:
     n_train: int
     recount_cost: int
     """Multiply-accumulates of an exact count of both splits."""
+
+    @classmethod
+    def build(cls, n_train: int, n_eval: int, network: NetworkSpec) -> Sizes:
+        """Of splits of so many records, counted by such a network."""
+        return cls(n_train, (n_train + n_eval) * network.multiply_accumulates)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,8 +60,7 @@ def build_lotteries(file: TaskFile, traces: Sequence[Trace], dataset: DatasetSpe
     Raises ValueError for courses of another task, and where a lottery's rung has none.
     """
     check_traces(traces, file.network, dataset, file.recipe)
-    recount_cost = (dataset.n_train + dataset.n_eval) * file.network.multiply_accumulates
-    sizes = Sizes(dataset.n_train, recount_cost)
+    sizes = Sizes.build(dataset.n_train, dataset.n_eval, file.network)
     measured = dict(zip(file.rungs, file.measurements, strict=True))
 
     @cache

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from html import unescape
 from html.parser import HTMLParser
 from types import SimpleNamespace
 from urllib.parse import urljoin, urlsplit
 
 import pytest
+from playwright.async_api import Page as BrowserPage
 from playwright.async_api import async_playwright, expect
 
 from consensus.address import encode_address
@@ -251,14 +254,21 @@ def test_values_are_written_for_people() -> None:
     assert [write_number(value) for value in values] == ["1,234", "0.004", "12.3", "100", "1,234"]
 
 
-@pytest.mark.browser
-async def test_a_browser_follows_the_chain(start_node: StartNode) -> None:
-    """In Chromium: no script is refused, and a new block appears without another visit."""
-    async with start_node() as node, serve(node) as client, async_playwright() as playwright:
+@asynccontextmanager
+async def open_page() -> AsyncIterator[BrowserPage]:
+    """An empty page in Chromium."""
+    async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        page = await browser.new_page()
+        yield await browser.new_page()
+        await browser.close()
+
+
+@pytest.mark.browser
+async def test_a_browser_follows_the_chain(start_node: StartNode) -> None:
+    """In Chromium: no script is refused, and a new block appears without another visit."""
+    async with start_node() as node, serve(node) as client, open_page() as page:
         problems: list[str] = []
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: problems.append(str(error)))
@@ -271,18 +281,13 @@ async def test_a_browser_follows_the_chain(start_node: StartNode) -> None:
         await page.locator("input[name=q]").press("Enter")
         await expect(page.locator("h1")).to_have_text("Address")
         await expect(page.locator("tbody tr")).to_have_count(1)
-        await browser.close()
     assert problems == []
 
 
 @pytest.mark.browser
 async def test_a_page_that_has_not_changed_is_left_alone(start_node: StartNode) -> None:
     """A selection in it would be lost; the mark stands for one."""
-    async with start_node() as node, serve(node) as client, async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-        )
-        page = await browser.new_page()
+    async with start_node() as node, serve(node) as client, open_page() as page:
         await page.goto(f"{client.base_url}/addresses/{encode_address(BOB.public)}")
         other = build_transfer(node.spec, CAROL, ALICE.public)
         await expect(page.locator("#live")).to_have_text("live")
@@ -295,4 +300,3 @@ async def test_a_page_that_has_not_changed_is_left_alone(start_node: StartNode) 
         await expect(page.locator("#mark")).to_have_count(1)
         await node.mine(1, [build_transfer(node.spec, ALICE, BOB.public)])
         await expect(page.locator("#mark")).to_have_count(0)
-        await browser.close()

@@ -115,6 +115,7 @@ def test_words_that_do_not_fit_are_one_clear_line(
 
 @pytest.mark.parametrize("miss", ["3", "0", "nan"])
 def test_a_miss_is_a_share(miss: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["again", "--task", "digits", "--data", str(tmp_path), "--first", "20752", "--second", "83008"]
     with pytest.raises(SystemExit):
-        main(["again", "--task", "digits", "--data", str(tmp_path), "--miss", miss])
-    assert "--miss" in capsys.readouterr().err
+        main([*words, "--miss", miss])
+    assert "argument --miss: " in capsys.readouterr().err

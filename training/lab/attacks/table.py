@@ -85,7 +85,7 @@ def build_lines(
     mine = [recording for recording in recordings if recording.ground == ground.key]
     cases = list(_collect_cases(ground, mine, calibration))
     count = len(ground.data.train)
-    sizes = Sizes(count, (count + len(ground.data.eval)) * ground.network.multiply_accumulates)
+    sizes = Sizes.build(count, len(ground.data.eval), ground.network)
     shifts = {case.name: compute_shift(case.courses, cases[0].courses) for case in cases}
     probabilities = choose_probabilities(len(cases[0].courses))
     goals = choose_goals(cases[0].courses, probabilities)
