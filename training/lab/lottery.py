@@ -86,7 +86,7 @@ def build_lotteries(file: TaskFile, traces: Sequence[Trace], dataset: DatasetSpe
         columns, allowances = get_columns(stretch)
         is_kept = columns.shown[:, 0] >= allowances[0]
         goal = Goal(rung.min_train_correct, rung.min_eval_correct)
-        wins, costs = columns.replay(goal, allowances, recount_cost)
+        wins, costs = columns.replay(goal, allowances, sizes.recount_cost)
         won, lost = costs[wins] / 1e6, costs[is_kept & ~wins] / 1e6
         probability = measured[rung].probability
         if stretch.plan.samples != own.samples:
