@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-_EPSILON = 1e-8
+EPSILON = 1e-8
 
 
 class Adam:
@@ -55,7 +55,7 @@ class Adam:
                 beta1=self._betas[0],
                 beta2=self._betas[1],
                 weight_decay=0.0,
-                eps=_EPSILON,
+                eps=EPSILON,
                 amsgrad=False,
                 maximize=False,
             )

@@ -1,14 +1,14 @@
 """An attempt at a block: train under headers' watermarks, polish, recount exactly (protocol §3, §5).
 
-Owns the choice of headers, the decision to go on, to claim or to give up with each, and the witness. How a
-network gets there is training.course's; where headers come from and where witnesses go is the miner's.
+Owns the decision to go on, to claim or to give up with each, and the witness. How a network gets there is
+training.course's; which headers are tried is training.search's; where witnesses go is the miner's.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -17,32 +17,19 @@ from consensus.network import IntegerNetwork
 from consensus.solution import encode_solution, extract_solution
 from consensus.task import Rung, Task
 from consensus.watermark import derive_watermark
-from training.course import Course, Judgement, judge, look
+from training.course import Course, Judgement, judge
 from training.data import Records, TrainingData
 from training.evaluator import choose_compute_logits, compute_logits_normatively, count_at_once, count_right
-from training.headers import NONCES, pick_freest
+from training.headers import pick_freest
 from training.lockstep import Lockstep, count_networks
 from training.optimise import Ranks
 from training.outcome import Outcome, Progress
 from training.recipe import Plan, Recipe
+from training.search import Candidate, Search
 
 __all__ = ["AttemptResult", "Candidate", "MiningAttempt", "TrainingData"]
 
 _REPORT_STEPS = 16
-_LOOKS = 64
-"""At headers for each candidate, before there may be a fresh template."""
-_LOOKS_TOGETHER = 4
-_SEEDS = 2**63
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A header and the course under its watermark, not begun."""
-
-    header: Header
-    seed: int
-    """Of the course."""
-    course: Course
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +40,8 @@ class AttemptResult:
     """Counted exactly on a self-tested evaluator; there iff the outcome is found."""
     header: Header
     """What the witness is for; without one, that of the network told of here, which came furthest."""
+    networks: int
+    """Trained, each under a header of its own."""
     samples: int
     """Trained with all networks together."""
     multiply_accumulates: int
@@ -98,52 +87,32 @@ class MiningAttempt:
         course = Course(network, watermark, self._data, self.recipe, plan, seed, self._ranks)
         return Candidate(header, seed, course)
 
-    def choose(
-        self, header: Header, rung: Rung, seed: int, most: int, is_cancelled: Callable[[], bool]
-    ) -> tuple[list[Candidate], int]:
-        """Up to `most` headers to train for in one pass, and the multiply-accumulates of passing others over.
+    def search(
+        self, header: Header, rung: Rung, seed: int, is_cancelled: Callable[[], bool] = lambda: False
+    ) -> Search:
+        """For headers to train for at this rung: nonces and seeds are counted up from these."""
 
-        The nonce is counted up, and of so many as the recipe says the freest is looked at, with seeds counted
-        up too. Chosen are the first whose watermarks promise what the plan asks for; after 64 looks for one
-        of them it is the next, and once cancelled there may be fewer, but always one.
-        """
-        least = self._get_plan(rung).allowances[0] * len(self._data.train)
-        count = min(most, self._count_networks(rung))
-        chosen: list[Candidate] = []
-        begun = spent = looks = 0
-        while len(chosen) < count and not (chosen and is_cancelled()):
-            candidates: list[Candidate] = []
-            while len(candidates) < min(count, _LOOKS_TOGETHER) and not (candidates and is_cancelled()):
-                candidates.append(self._build_next(header, rung, seed, begun))
-                begun += 1
-            look([candidate.course for candidate in candidates])
-            for candidate in candidates:
-                looks += 1
-                is_next = candidate.course.promise >= least or looks > _LOOKS or is_cancelled()
-                if is_next and len(chosen) < count:
-                    chosen.append(candidate)
-                    looks = 0
-                else:
-                    spent += candidate.course.multiply_accumulates
-        return chosen, spent
+        def build(first: Header, own_seed: int) -> Candidate:
+            return self.build(self.pick(first, rung), rung, own_seed)
+
+        return Search(header, seed, build, self.recipe.headers, is_cancelled)
 
     def _get_plan(self, rung: Rung) -> Plan:
         return self.recipe.get_plan(rung, self.most_samples)
-
-    def _build_next(self, header: Header, rung: Rung, seed: int, offset: int) -> Candidate:
-        nonce = (header.nonce + offset * self.recipe.headers) % NONCES
-        freest = self.pick(replace(header, nonce=nonce), rung)
-        return self.build(freest, rung, (seed + offset) % _SEEDS)
 
     def pick(self, header: Header, rung: Rung) -> Header:
         """The one to look at of those that begin at this header."""
         frozen_count = self._task.compute_frozen_count(rung)
         return pick_freest(header, self.recipe.headers, self._task.network, frozen_count)
 
-    def _count_networks(self, rung: Rung) -> int:
-        """What the device takes, but no more than the courses that the rung is worth: one should win."""
+    def count_networks(self, rung: Rung) -> int:
+        """To train side by side: what the device takes, but no more than courses that the rung is worth.
+
+        One of these should win.
+        """
         course = 3 * self._task.network.multiply_accumulates * self._get_plan(rung).samples
-        return max(1, min(self.networks, rung.work * 10**6 // course))
+        most = count_networks(self.recipe, self._data.inputs.device)
+        return max(1, min(most, rung.work * 10**6 // course))
 
     def run(
         self,
@@ -151,13 +120,14 @@ class MiningAttempt:
         rung: Rung,
         is_cancelled: Callable[[], bool],
         report: Callable[[Progress], None],
+        find_next: Callable[[], Candidate | None] = lambda: None,
     ) -> AttemptResult:
-        """Trains for all candidates in one pass, until a witness meets `rung` or there is no hope for any.
+        """Trains for all candidates side by side, until a witness meets `rung` or there is no hope for any.
 
-        They must be at the same rung and are used up. `is_cancelled` is asked between steps, and between the
-        parts of an evaluation.
+        They must be at the same rung and are used up. `find_next` is asked for another where one has ended.
+        `is_cancelled` is asked between steps, and between the parts of an evaluation.
         """
-        return _Run(self, candidates, rung, is_cancelled, report).execute()
+        return _Run(self, candidates, rung, is_cancelled, report, find_next).execute()
 
     def count(self, network: IntegerNetwork, records: Records, poll: Callable[[], None]) -> int:
         """Exact number of records classified right; `poll` is called before each part, and may raise."""
@@ -174,16 +144,12 @@ class MiningAttempt:
         """Both splits on the device."""
         return self._data
 
-    @property
-    def networks(self) -> int:
-        """The most that a pass trains on this device."""
-        return count_networks(self.recipe, self._data.inputs.device)
-
 
 @dataclass(slots=True)
 class _Standing:
     """How a course stands."""
 
+    header: Header
     train_correct: int = 0
     eval_correct: int = 0
     recounts: int = 0
@@ -205,26 +171,30 @@ class _Run:
         rung: Rung,
         is_cancelled: Callable[[], bool],
         report: Callable[[Progress], None],
+        find_next: Callable[[], Candidate | None],
     ) -> None:
         self._started = time.perf_counter()
         self._attempt, self._rung = attempt, rung
-        self._is_cancelled, self._report = is_cancelled, report
+        self._is_cancelled, self._report, self._find_next = is_cancelled, report, find_next
         self._polls = 0
-        self._headers = {candidate.course: candidate.header for candidate in candidates}
-        self._standings = {course: _Standing() for course in self._headers}
-        self._lockstep = Lockstep(list(self._headers))
+        self._standings = {candidate.course: _Standing(candidate.header) for candidate in candidates}
+        self._best = next(iter(self._standings.values()))
+        self._networks = len(candidates)
+        self._samples = self._spent = 0
+        """Of those that have ended."""
+        self._lockstep = Lockstep(list(self._standings), self._poll)
 
     def execute(self) -> AttemptResult:
         try:
             return self._follow()
         except _Cancelled:
-            return self._finish("cancelled", self._best, None)
+            return self._finish("cancelled", None)
 
     def _follow(self) -> AttemptResult:
         # Who was cancelled while it chose may hold a header that promises too little: it did not give up.
         self._poll()
         is_missed = False
-        for course, checkpoint in self._lockstep.follow(self._poll):
+        for course, checkpoint in self._lockstep.follow():
             standing = self._standings[course]
             standing.checkpoint = checkpoint.index
             if not checkpoint.is_promise:
@@ -232,11 +202,25 @@ class _Run:
             allowance = course.plan.allowances[checkpoint.index] * len(self._attempt.data.train)
             judgement = judge(checkpoint, self._rung.min_train_correct, allowance)
             if judgement is Judgement.RECOUNT and (witness := self._recount(course)):
-                return self._finish("found", course, witness)
-            if judgement is Judgement.GIVE_UP:
-                self._lockstep.leave(course)
+                self._best = standing
+                return self._finish("found", witness)
             is_missed |= checkpoint.is_last
-        return self._finish("missed" if is_missed else "gave-up", self._best, None)
+            if checkpoint.is_last or judgement is Judgement.GIVE_UP:
+                self._replace(course)
+        return self._finish("missed" if is_missed else "gave-up", None)
+
+    def _replace(self, course: Course) -> None:
+        """Another takes the place of one that has ended, where there is another."""
+        self._lockstep.leave(course)
+        standing = self._standings.pop(course)
+        self._best = max(self._best, standing, key=lambda each: each.rank)
+        self._samples += course.samples
+        self._spent += _sum_spent(course, standing)
+        candidate = self._find_next()
+        if candidate is not None:
+            self._networks += 1
+            self._standings[candidate.course] = _Standing(candidate.header)
+            self._lockstep.join(candidate.course)
 
     def _recount(self, course: Course) -> Witness | None:
         """The network's witness, if both exact counts meet the rung."""
@@ -251,22 +235,19 @@ class _Run:
         solution = encode_solution(extract_solution(network, course.watermark))
         return Witness(standing.train_correct, standing.eval_correct, solution)
 
-    @property
-    def _best(self) -> Course:
-        return max(self._standings, key=lambda course: self._standings[course].rank)
-
     def _poll(self) -> None:
         if self._is_cancelled():
             raise _Cancelled
         self._polls += 1
-        if self._polls % _REPORT_STEPS == 0:
+        if self._polls % _REPORT_STEPS == 0 and self._standings:
             self._report(self._build_progress())
 
     def _build_progress(self) -> Progress:
-        furthest = max(self._headers, key=lambda course: course.samples)
+        """Of the network under way that came furthest."""
+        furthest = max(self._standings, key=lambda course: course.samples)
         train_correct = max(standing.train_correct for standing in self._standings.values())
         if furthest.samples < furthest.total_samples:
-            together = [course for course in self._headers if course.samples == furthest.samples]
+            together = [course for course in self._standings if course.samples == furthest.samples]
             train_correct = max(course.estimate_train_correct() for course in together)
         return Progress(
             furthest.samples,
@@ -276,22 +257,27 @@ class _Run:
             self._get_seconds(),
         )
 
-    def _finish(self, outcome: Outcome, course: Course, witness: Witness | None) -> AttemptResult:
-        spent = sum(
-            each.multiply_accumulates + standing.recounts * each.recount_cost
-            for each, standing in self._standings.items()
-        )
-        standing = self._standings[course]
+    def _finish(self, outcome: Outcome, witness: Witness | None) -> AttemptResult:
+        under_way = self._standings.items()
+        best = self._best
+        if witness is None:
+            best = max((best, *self._standings.values()), key=lambda standing: standing.rank)
         return AttemptResult(
             witness,
-            self._headers[course],
-            sum(each.samples for each in self._standings),
-            spent,
-            standing.train_correct,
-            standing.eval_correct,
+            best.header,
+            self._networks,
+            self._samples + sum(course.samples for course, _ in under_way),
+            self._spent + sum(_sum_spent(course, standing) for course, standing in under_way),
+            best.train_correct,
+            best.eval_correct,
             self._get_seconds(),
             outcome,
         )
 
     def _get_seconds(self) -> float:
         return time.perf_counter() - self._started
+
+
+def _sum_spent(course: Course, standing: _Standing) -> int:
+    """Multiply-accumulates of a course, exact counts included."""
+    return course.multiply_accumulates + standing.recounts * course.recount_cost

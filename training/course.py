@@ -101,6 +101,7 @@ class Course:
         self._steps: Iterator[None] | None = None
         self._recent: deque[Tensor] = deque(maxlen=_WINDOW_STEPS)
         self._promise: int | None = None
+        self._next = 0
         self._head: Head | None = None
 
     @property
@@ -120,6 +121,13 @@ class Course:
             look([self])
         assert self._promise is not None, "a look notes it"
         return self._promise
+
+    @property
+    def samples_ahead(self) -> int:
+        """To be trained before the next checkpoint: whole steps."""
+        batch, parts = self.recipe.batch, self.plan.parts
+        due = self.plan.samples // batch * min(self._next, parts) // parts * batch
+        return max(0, due - self.samples)
 
     def note_promise(self, promise: int) -> None:
         """A look was taken, which costs once."""
@@ -150,16 +158,18 @@ class Course:
 
         `poll` is called between steps and between parts of an evaluation, and ends the course by raising.
         `steps`, where there are any, train the twin beside others, a step at a time, and tell `note` of each
-        (training.lockstep).
+        (training.lockstep): they must not go beyond `samples_ahead` between two checkpoints.
         """
         self._poll, self._steps = poll, steps
-        yield Checkpoint(0, self.promise, False)
+        promise, self._next = self.promise, 1
+        yield Checkpoint(0, promise, False)
         yield from self._train_and_polish(1)
 
     def _train_and_polish(self, index: int) -> Iterator[Checkpoint]:
         """The checkpoints from this one on."""
         stages = chain(((estimate, False) for estimate in self._train()), self._polish())
         for number, (train_correct, is_last) in enumerate(stages, index):
+            self._next = number + 1
             yield Checkpoint(number, train_correct, is_last)
 
     def _train(self) -> Iterator[int]:

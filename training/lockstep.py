@@ -1,109 +1,172 @@
-"""Several courses side by side, trained in one pass (training.stack).
+"""Several courses side by side, trained a step of all at a time (training.stack).
 
-Owns who trains with whom. Each course remains what it is alone: its own watermark, order of samples, polish
-and end.
+Owns who trains with whom. Each course remains what it is alone: its own watermark, order of samples,
+schedule, polish and end. One that leaves makes a place, which another may take while the others are half way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import torch
+from torch import Tensor
 
-from training.adam import Adam
 from training.course import Checkpoint, Course
-from training.optimise import build_optimiser, build_step, draw_batches
+from training.optimise import build_stack_optimiser, build_step, draw_batches
 from training.recipe import Recipe
 from training.stack import TwinStack
+from training.stack_adam import StackAdam
 
 _ON_A_GPU = 8
 """Times as many networks as on a core: they are trained in hardly more time."""
 _WORTH_RECORDING = 0.25
-"""Share of the networks that are left when the others go on a GPU."""
+"""Share of the places that are still taken when a GPU's stack is made smaller."""
 
 
 def count_networks(recipe: Recipe, device: torch.device) -> int:
-    """Networks that a pass on this device should train."""
+    """Networks that a device should train side by side."""
     return recipe.networks * (1 if device.type == "cpu" else _ON_A_GPU)
 
 
 class Lockstep:
     """Courses of one plan, recipe and dataset, about to begin."""
 
-    def __init__(self, courses: Sequence[Course]) -> None:
-        """Raises ValueError where the courses do not fit: one plan, recipe and dataset, no other processes.
+    def __init__(self, courses: Sequence[Course], poll: Callable[[], None] = lambda: None) -> None:
+        """`poll` is called as a course calls it. Raises ValueError where the courses do not fit.
 
-        That their networks have as many free weights is seen at the first step.
+        Courses have one plan, recipe and dataset, and several have no other processes. That their networks
+        have as many free weights is seen at their first step.
         """
-        if len({(course.plan, course.recipe, id(course.data)) for course in courses}) != 1:
-            raise ValueError("courses in lockstep have one plan, one recipe and one dataset")
-        if len(courses) > 1 and any(course.ranks for course in courses):
+        self._poll = poll
+        self._first = courses[0]
+        self._ways: dict[Course, Iterator[Checkpoint]] = {}
+        self._steps = train_together(lambda: list(self._ways)) if len(courses) > 1 else None
+        if self._steps and any(course.ranks for course in courses):
             raise ValueError("several processes train one network at a time")
-        self._courses = list(courses)
-        self._gone: set[Course] = set()
+        for course in courses:
+            self._begin(course)
 
-    def follow(self, poll: Callable[[], None] = lambda: None) -> Iterator[tuple[Course, Checkpoint]]:
+    @property
+    def courses(self) -> list[Course]:
+        """Those under way."""
+        return list(self._ways)
+
+    def follow(self) -> Iterator[tuple[Course, Checkpoint]]:
         """All of them, checkpoint by checkpoint; one that has left is not followed further."""
-        steps = train_together(self._courses, self._gone) if len(self._courses) > 1 else None
         try:
-            yield from self._follow([(course, course.follow(poll, steps)) for course in self._courses])
-        finally:
-            # Courses and steps hold each other, and the steps what a GPU recorded.
-            if steps is not None:
-                steps.close()
-
-    def _follow(self, ways: list[tuple[Course, Iterator[Checkpoint]]]) -> Iterator[tuple[Course, Checkpoint]]:
-        while ways:
-            for course, way in ways:
-                if course in self._gone:
-                    continue
-                checkpoint = next(way, None)
+            while self._ways:
+                # Who is there already polishes or is asked before the others take the next step.
+                course = min(self._ways, key=_get_samples_ahead)
+                checkpoint = next(self._ways[course], None)
                 if checkpoint is None:
                     self.leave(course)
                 else:
                     yield course, checkpoint
-            ways = [(course, way) for course, way in ways if course not in self._gone]
+        finally:
+            # Courses and steps hold each other, and the steps what a GPU recorded.
+            if self._steps is not None:
+                self._steps.close()
 
     def leave(self, course: Course) -> None:
         """Gives one course up, before the next step."""
-        self._gone.add(course)
+        self._ways.pop(course, None)
+
+    def join(self, course: Course) -> None:
+        """Begins another course, in the place of one that has left.
+
+        Raises ValueError where it does not fit, or would train beside another where there was one alone.
+        """
+        if self._steps is None and self._ways:
+            raise ValueError("a course that began alone goes alone")
+        self._begin(course)
+
+    def _begin(self, course: Course) -> None:
+        if any(_get_kind(course) != _get_kind(other) for other in (self._first, *self._ways)):
+            raise ValueError("courses in lockstep have one plan, one recipe and one dataset")
+        self._ways[course] = course.follow(self._poll, self._steps)
 
 
-def train_together(courses: Sequence[Course], gone: Collection[Course]) -> Generator[None, None, None]:
+def _get_kind(course: Course) -> tuple[object, ...]:
+    return course.plan, course.recipe, id(course.data)
+
+
+def _get_samples_ahead(course: Course) -> int:
+    return course.samples_ahead
+
+
+def train_together(get_courses: Callable[[], Sequence[Course]]) -> Generator[None, None, None]:
     """Trains the twins of several courses, a step of all at a time, and notes it in each.
 
-    Those in `gone`, which may grow between steps, are noted no more. Raises ValueError for courses that
-    do not fit.
+    `get_courses` is asked before every step: who is no longer there, or is trained to the end, is trained no
+    more. Raises ValueError for courses that do not fit.
     """
-    members, first = list(courses), courses[0]
-    data, recipe, device = first.data, first.recipe, first.data.inputs.device
-    stack = TwinStack([course.twin for course in members])
-    optimiser = build_optimiser(stack, recipe)
-    take = build_step(stack, data, recipe, optimiser)
-    streams = {course: draw_batches(len(data.train), recipe.batch, course.generator) for course in members}
-    steps = first.total_samples // recipe.batch
-    for step in range(steps):
-        staying = [place for place, course in enumerate(members) if course not in gone]
-        # A GPU trains a few more in the time that recording anew would take.
-        if len(staying) < len(members) * (1 if device.type == "cpu" else _WORTH_RECORDING):
-            members = [members[place] for place in staying]
-            stack, optimiser = _take(stack, optimiser, staying, recipe)
-            take = build_step(stack, data, recipe, optimiser)
-        stack.train()
-        indices = torch.stack([next(streams[course]) for course in members])
-        right = take(indices.to(device, non_blocking=True), (step + 0.5) / steps)
-        for course, count in zip(members, right, strict=True):
-            if course not in gone:
-                course.note(count)
+    crew: _Crew | None = None
+    while True:
+        courses = [course for course in get_courses() if course.samples < course.total_samples]
+        if crew is None:
+            crew = _Crew(courses)
+        crew.admit(courses)
+        crew.step(courses)
         yield
 
 
-def _take(stack: TwinStack, optimiser: Adam, places: Sequence[int], recipe: Recipe) -> tuple[TwinStack, Adam]:
-    """The twins at these places on their own, to be trained on as before."""
-    smaller = TwinStack([stack.twins[place] for place in places])
-    taken = build_optimiser(smaller, recipe)
-    for old, new in zip(stack.parameters(), smaller.parameters(), strict=True):
-        # All but the count of steps have the twins as their first dimension. Before a step there is nothing.
-        moments = optimiser.state.get(old, {}).items()
-        taken.state[new] = {name: value[list(places)] if value.dim() else value for name, value in moments}
-    return smaller, taken
+class _Crew:
+    """A stack with a place for every course, and how it is trained."""
+
+    def __init__(self, members: Sequence[Course]) -> None:
+        first = members[0]
+        self._data, self._recipe, self._device = first.data, first.recipe, first.data.inputs.device
+        self._streams: dict[Course, Iterator[Tensor]] = {}
+        for course in members:
+            self._open_stream(course)
+        stack = TwinStack([course.twin for course in members])
+        self._settle(members, stack, build_stack_optimiser(stack, self._recipe))
+
+    def _settle(self, members: Sequence[Course], stack: TwinStack, optimiser: StackAdam) -> None:
+        self._members, self._stack, self._optimiser = list(members), stack, optimiser
+        self._take = build_step(stack, self._data, self._recipe, optimiser)
+
+    def admit(self, courses: Sequence[Course]) -> None:
+        """Newcomers take the places of those who left. Places that stay empty are closed."""
+        staying = set(courses)
+        empty = [place for place, member in enumerate(self._members) if member not in staying]
+        newcomers = [course for course in courses if course not in self._streams]
+        if len(newcomers) > len(empty):
+            raise ValueError("no place is empty: a course joins where another has left")
+        for place, course in zip(empty, newcomers, strict=False):
+            self._replace(place, course)
+        places = [place for place, member in enumerate(self._members) if member in staying]
+        # A GPU trains a few more in the time that recording anew would take.
+        share = 1 if self._device.type == "cpu" else _WORTH_RECORDING
+        if len(places) < share * len(self._members):
+            self._close_all_but(places)
+
+    def step(self, courses: Sequence[Course]) -> None:
+        """Takes the next step of all places and notes it in those courses."""
+        self._stack.train()
+        batches = torch.stack([next(self._streams[course]) for course in self._members])
+        batch, steps = self._recipe.batch, self._members[0].total_samples // self._recipe.batch
+        shares = [min(1.0, (course.samples // batch + 0.5) / steps) for course in self._members]
+        right = self._take(self._move(batches), self._move(torch.tensor(shares)))
+        staying = set(courses)
+        for course, count in zip(self._members, right, strict=True):
+            if course in staying:
+                course.note(count)
+
+    def _replace(self, place: int, course: Course) -> None:
+        del self._streams[self._members[place]]
+        self._members[place] = course
+        self._open_stream(course)
+        self._stack.replace(place, course.twin)
+        self._optimiser.forget(place)
+
+    def _close_all_but(self, places: Sequence[int]) -> None:
+        members = [self._members[place] for place in places]
+        smaller = TwinStack([course.twin for course in members])
+        self._settle(members, smaller, self._optimiser.take(places, smaller))
+
+    def _open_stream(self, course: Course) -> None:
+        self._streams[course] = draw_batches(len(self._data.train), self._recipe.batch, course.generator)
+
+    def _move(self, values: Tensor) -> Tensor:
+        return values.to(self._device, non_blocking=True)

@@ -18,6 +18,7 @@ from training.graphs import RepeatedStep
 from training.precision import mix_precision
 from training.recipe import Recipe
 from training.stack import TwinStack
+from training.stack_adam import StackAdam
 from training.twin import Twin
 
 
@@ -53,15 +54,18 @@ def train(
         yield take(indices.to(data.inputs.device, non_blocking=True), (step + 0.5) / steps)
 
 
-Step = Callable[[Tensor, float], Tensor]
-"""(int64[batch] indices, of a stack int64[K, batch]; share of all steps that are done) → right answers."""
+Step = Callable[[Tensor, float | Tensor], Tensor]
+"""(int64[batch] indices, share of all steps that are done) → int64[] right answers.
+
+Of a stack int64[K, batch], float[K] and int64[K].
+"""
 
 
 def build_step(
     model: Twin | TwinStack,
     data: TrainingData,
     recipe: Recipe,
-    optimiser: Adam,
+    optimiser: Adam | StackAdam,
     ranks: Ranks | None = None,
 ) -> Step:
     """A function that takes a training step, recorded on a GPU: a new block's watermark compiles nothing."""
@@ -77,16 +81,22 @@ def build_step(
     return take if ranks else RepeatedStep(take, data.inputs.device)
 
 
-def compute_gradients(optimiser: Adam | torch.optim.Optimizer, loss: Tensor) -> None:
+def compute_gradients(optimiser: Adam | StackAdam | torch.optim.Optimizer, loss: Tensor) -> None:
     """Those of a float[] loss, in place of what was there."""
     optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
 
 
-def take_step(model: Twin | TwinStack, optimiser: Adam, recipe: Recipe, progress: float | Tensor) -> None:
+def take_step(
+    model: Twin | TwinStack, optimiser: Adam | StackAdam, recipe: Recipe, progress: float | Tensor
+) -> None:
     """Moves by the gradients, at the rates after `progress` of all steps, and back into the bounds."""
-    set_rates(optimiser, compute_one_cycle(progress, recipe.warm_up))
-    optimiser.step()
+    share = compute_one_cycle(progress, recipe.warm_up)
+    if isinstance(optimiser, StackAdam):
+        optimiser.step(torch.as_tensor(share))
+    else:
+        set_rates(optimiser, share)
+        optimiser.step()
     model.apply_bounds()
 
 
@@ -105,7 +115,12 @@ def compute_loss(
     return loss * count, (logits.detach().argmax(-1) == labels).sum(-1)
 
 
-def build_optimiser(twin: Twin | TwinStack, recipe: Recipe) -> Adam:
+def build_stack_optimiser(stack: TwinStack, recipe: Recipe) -> StackAdam:
+    """What `build_optimiser` gives, for every twin of a stack."""
+    return StackAdam(stack, recipe.weight_rate, recipe.normalisation_rate, recipe.betas)
+
+
+def build_optimiser(twin: Twin, recipe: Recipe) -> Adam:
     """Adam on the free weights and, at a rate of its own, on everything that no watermark touches."""
     others = [twin.bias, *twin.gains, *twin.shifts]
     groups = [

@@ -102,11 +102,12 @@ class ParallelAttempt:
         report: Callable[[Progress], None],
     ) -> AttemptResult:
         """Rank 0: an attempt at a header chosen from this one on, as MiningAttempt chooses and runs."""
-        (candidate,), spent = self._attempt.choose(header, rung, seed, 1, is_cancelled)
+        search = self._attempt.search(header, rung, seed, is_cancelled)
+        candidate = search.take_one()
         self._exchange(_encode_order(candidate.header, rung, candidate.seed))
         try:
             result = self._attempt.run([candidate], rung, is_cancelled, report)
-            return replace(result, multiply_accumulates=result.multiply_accumulates + spent)
+            return replace(result, multiply_accumulates=result.multiply_accumulates + search.spent)
         finally:
             if self._ranks.steps < self._get_total_steps(rung):
                 frozen_count = self._task.compute_frozen_count(rung)

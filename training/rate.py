@@ -32,8 +32,8 @@ def pick_practice_header(seed: int, recipe: Recipe, network: NetworkSpec, frozen
 def measure_rate(task: Task, dataset: TrainingData, recipe: Recipe, rung: Rung, seconds: float) -> float:
     """Million training multiply-accumulates per second of attempts at `rung`, about `seconds` of them.
 
-    A first attempt warms up and is not measured; the last one is cancelled in time and counts as far as it
-    went.
+    A first attempt warms up and is not measured; one ends with a block, and the last is cancelled in time and
+    counts as far as it went.
     """
     attempt = MiningAttempt(task, dataset, recipe, dataset.inputs.device)
     _spend(attempt, rung, 0, time.monotonic() + seconds / 10)
@@ -52,9 +52,10 @@ def _spend(attempt: MiningAttempt, rung: Rung, turn: int, deadline: float) -> in
         return time.monotonic() >= deadline
 
     header, seed = build_practice_header(turn * HEADERS_APART), turn * HEADERS_APART
-    candidates, looked = attempt.choose(header, rung, seed, attempt.networks, is_over)
-    result = attempt.run(candidates, rung, is_over, lambda progress: None)
-    return looked + result.multiply_accumulates
+    search = attempt.search(header, rung, seed, is_over)
+    candidates = search.take(attempt.count_networks(rung))
+    result = attempt.run(candidates, rung, is_over, lambda progress: None, search.take_one)
+    return search.spent + result.multiply_accumulates
 
 
 class Pace:

@@ -50,10 +50,7 @@ class TwinStack(TwinBase):
         Twins of another kind, which compute something of their own, are refused too.
         """
         super().__init__()
-        if any(type(twin) is not Twin for twin in twins):
-            raise ValueError("twins of another kind do not stack")
-        if len({(twin.spec, twin.free.shape) for twin in twins}) != 1:
-            raise ValueError("twins of one stack have one network and one number of free weights")
+        _check_fit(twins)
         self.spec = twins[0].spec
         self.twins = tuple(twins)
         self.free = nn.Parameter(torch.stack([twin.free.detach() for twin in twins]))
@@ -62,11 +59,34 @@ class TwinStack(TwinBase):
         self.shifts = nn.ParameterList(_stack([list(twin.shifts) for twin in twins]))
         self.means = _stack([twin.means for twin in twins])
         self.variances = _stack([twin.variances for twin in twins])
-        self._bind()
-        self._arrange()
+        count, layers = len(twins), self.spec.layers
+        every = [torch.arange(count * layer.start, count * layer.stop) for layer in layers]
+        # int64[K, N]: where the stack has a twin's weights; int64[K·F]: its free ones among them.
+        self._rows = torch.cat([part.view(count, -1) for part in every], 1).to(self.free.device)
+        self._places = self._rows.new_zeros(self.free.numel())
+        self._frozen_weights = self.free.new_zeros(count * self.spec.weight_count)
+        for place in range(count):
+            self._bind(place)
+            self._arrange(place)
 
     def __len__(self) -> int:
         return len(self.twins)
+
+    def replace(self, place: int, twin: Twin) -> None:
+        """Puts a twin where another was, which keeps what it held as its own.
+
+        All tensors of the stack stay where they are. Raises ValueError for a twin that does not fit.
+        """
+        _check_fit([self.twins[place], twin])
+        _release(self.twins[place])
+        for whole, value in zip(self.parameters(), _get_parameters(twin), strict=True):
+            whole.data[place].copy_(value.data)
+        for wholes, values in ((self.means, twin.means), (self.variances, twin.variances)):
+            for statistics, own in zip(wholes, values, strict=True):
+                statistics[place].copy_(own)
+        self.twins = (*self.twins[:place], twin, *self.twins[place + 1 :])
+        self._bind(place)
+        self._arrange(place)
 
     def compute_weights(self) -> Tensor:
         """float[K·N] grid weights, layer by layer and in each twin by twin; the free ones have a gradient."""
@@ -122,27 +142,39 @@ class TwinStack(TwinBase):
             for part, layer in zip(parts, layers, strict=True)
         ]
 
-    def _bind(self) -> None:
-        """Makes the twins views of this stack."""
-        for place, twin in enumerate(self.twins):
-            twin.free.data, twin.bias.data = self.free.data[place], self.bias.data[place]
-            for ours, theirs in ((self.gains, twin.gains), (self.shifts, twin.shifts)):
-                for whole, part in zip(ours, theirs, strict=True):
-                    part.data = whole.data[place]
-            twin.means = [mean[place] for mean in self.means]
-            twin.variances = [variance[place] for variance in self.variances]
+    def _bind(self, place: int) -> None:
+        """Makes the twin there a view of this stack."""
+        twin = self.twins[place]
+        for whole, part in zip(self.parameters(), _get_parameters(twin), strict=True):
+            part.data = whole.data[place]
+        twin.means = [mean[place] for mean in self.means]
+        twin.variances = [variance[place] for variance in self.variances]
 
-    def _arrange(self) -> None:
-        """Finds the places of the twins' weights."""
-        count = len(self)
-        every = [torch.arange(count * layer.start, count * layer.stop) for layer in self.spec.layers]
-        # int64[K, N]: where the stack has a twin's weights.
-        places = torch.cat([part.view(count, -1) for part in every], 1).to(self.free.device)
-        self._places = torch.cat(
-            [row[twin.free_indices] for row, twin in zip(places, self.twins, strict=True)]
-        )
-        self._frozen_weights = self.free.new_zeros(count * self.spec.weight_count)
-        self._frozen_weights[places] = torch.stack([twin.frozen_weights for twin in self.twins])
+    def _arrange(self, place: int) -> None:
+        """Takes the twin's frozen weights and the places of its free ones."""
+        twin, row = self.twins[place], self._rows[place]
+        self._frozen_weights[row] = twin.frozen_weights
+        self._places.view(len(self), -1)[place] = row[twin.free_indices]
+
+
+def _check_fit(twins: Sequence[Twin]) -> None:
+    if any(type(twin) is not Twin for twin in twins):
+        raise ValueError("twins of another kind do not stack")
+    if len({(twin.spec, twin.free.shape) for twin in twins}) != 1:
+        raise ValueError("twins of one stack have one network and one number of free weights")
+
+
+def _get_parameters(twin: Twin) -> tuple[nn.Parameter, ...]:
+    """In a stack's order."""
+    return (twin.free, twin.bias, *twin.gains, *twin.shifts)
+
+
+def _release(twin: Twin) -> None:
+    """What a twin holds becomes its own."""
+    for parameter in _get_parameters(twin):
+        parameter.data = parameter.data.clone()
+    twin.means = [mean.clone() for mean in twin.means]
+    twin.variances = [variance.clone() for variance in twin.variances]
 
 
 def _stack(lists: Sequence[Sequence[Tensor]]) -> list[Tensor]:

@@ -34,6 +34,9 @@ _REPORT_INTERVAL_SECONDS = 0.25
 _ATTEMPTS_PER_COURSE = ATTEMPTS_PER_INTERVAL / COURSES_PER_INTERVAL
 """In time: that a course may train if it goes the whole way, as most end early."""
 
+_RENEWED_ATTEMPTS = 4
+"""In time: for which a network that has ended is followed by another, before there is a fresh template."""
+
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
 
@@ -54,7 +57,7 @@ class TrainerSetup:
 
 @dataclass(frozen=True, slots=True)
 class TrainRequest:
-    """One attempt, with up to as many networks as the device trains in one pass."""
+    """One attempt, with up to as many networks side by side as the device takes."""
 
     header: Header
     """Of the first network, nonce included; counted up from there."""
@@ -62,7 +65,7 @@ class TrainRequest:
     seed: int
     """Of the first network's free weights and order of samples."""
     seconds: float
-    """That the attempt should take at most, on average: more networks at once take longer."""
+    """That as many networks as are trained side by side should take at most, on average."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +305,7 @@ def build_training_attempt(setup: TrainerSetup) -> RunAttempt:
     import torch
 
     from dataset_server.store import DatasetStore
-    from training.attempt import MiningAttempt, TrainingData
+    from training.attempt import Candidate, MiningAttempt, TrainingData
     from training.rate import Pace
     from training.tasks import load_recipe
 
@@ -314,20 +317,25 @@ def build_training_attempt(setup: TrainerSetup) -> RunAttempt:
 
     def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
         started = time.perf_counter()
-        most = pace.count(request.seconds)
         seconds_for_course = request.seconds * _ATTEMPTS_PER_COURSE
         attempt.most_samples = pace.count_samples(setup.task.network, seconds_for_course)
-        candidates, looked = attempt.choose(request.header, request.rung, request.seed, most, is_cancelled)
-        result = attempt.run(candidates, request.rung, is_cancelled, report)
+        search = attempt.search(request.header, request.rung, request.seed, is_cancelled)
+        count = min(pace.count(request.seconds), attempt.count_networks(request.rung))
+
+        def find_next() -> Candidate | None:
+            is_late = time.perf_counter() - started > _RENEWED_ATTEMPTS * request.seconds
+            return None if is_late else search.take_one()
+
+        result = attempt.run(search.take(count), request.rung, is_cancelled, report, find_next)
         seconds = time.perf_counter() - started
-        spent = looked + result.multiply_accumulates
+        spent = search.spent + result.multiply_accumulates
         # Cut short it tells nothing, unless it was too long already.
         if result.outcome in ("missed", "gave-up") or seconds > request.seconds:
-            pace.note(len(candidates), spent, seconds)
+            pace.note(result.networks, spent, seconds)
         return TrainResult(
             result.outcome,
             result.witness,
-            len(candidates),
+            result.networks,
             result.samples,
             spent,
             result.train_correct,

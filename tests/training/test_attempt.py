@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from math import inf
@@ -10,7 +11,7 @@ from math import inf
 import pytest
 import torch
 
-from consensus.block import Witness
+from consensus.block import Header, Witness
 from consensus.dataset import Dataset
 from consensus.errors import BadDelivery, Code
 from consensus.evaluation import NormativeWorkVerifier
@@ -36,6 +37,19 @@ HEADER = build_practice_header(7)
 def _build(dataset: Dataset, data: TrainingData, recipe: Recipe) -> tuple[MiningAttempt, Task]:
     task = build_task(dataset.spec, EASY)
     return MiningAttempt(task, data, recipe, "cpu"), task
+
+
+def _choose(
+    attempt: MiningAttempt,
+    header: Header,
+    rung: Rung,
+    seed: int,
+    most: int,
+    is_cancelled: Callable[[], bool] = lambda: False,
+) -> tuple[list[Candidate], int]:
+    """Up to so many candidates to train side by side, and the multiply-accumulates of passing others over."""
+    search = attempt.search(header, rung, seed, is_cancelled)
+    return search.take(min(most, attempt.count_networks(rung))), search.spent
 
 
 def _run(attempt: MiningAttempt, rung: Rung, seed: int = 7) -> AttemptResult:
@@ -264,7 +278,7 @@ def test_attempt_on_cuda_verifies(networks: int, digits: Dataset) -> None:
     rung = replace(EASY, work=10**6)
     task = build_task(digits.spec, rung)
     attempt = MiningAttempt(task, data, recipe, "cuda")
-    candidates, _ = attempt.choose(HEADER, rung, 1, networks, lambda: False)
+    candidates, _ = _choose(attempt, HEADER, rung, 1, networks)
     assert len(candidates) == networks
     result = attempt.run(candidates, rung, lambda: False, lambda progress: None)
     assert result.witness is not None
@@ -286,7 +300,7 @@ def test_chosen_headers_are_the_first_that_promise_enough(digits: Dataset, digit
     share = (least - 3.5) / len(digits_data.train)
     recipe = replace(build_recipe(640, (share, *NEVER[1:])), networks=len(wanted))
     picky, _ = _build(digits, digits_data, recipe)
-    chosen, spent = picky.choose(headers[0], DEAR, 3, 64, lambda: False)
+    chosen, spent = _choose(picky, headers[0], DEAR, 3, 64)
     assert [candidate.header for candidate in chosen] == wanted
     looked = len(wanted) + spent // looks[0].multiply_accumulates
     assert spent % looks[0].multiply_accumulates == 0
@@ -296,7 +310,7 @@ def test_chosen_headers_are_the_first_that_promise_enough(digits: Dataset, digit
 
 def test_of_several_headers_the_freest_is_looked_at(digits: Dataset, digits_data: TrainingData) -> None:
     attempt, task = _build(digits, digits_data, replace(build_recipe(640), headers=3, networks=5))
-    chosen, _ = attempt.choose(HEADER, DEAR, 3, 64, lambda: False)
+    chosen, _ = _choose(attempt, HEADER, DEAR, 3, 64)
     begins = [replace(HEADER, nonce=HEADER.nonce + 3 * block) for block in range(5)]
     frozen = task.compute_frozen_count(DEAR)
     assert [candidate.header for candidate in chosen] == [
@@ -309,10 +323,10 @@ def test_choosing_ends_without_a_promise_and_when_cancelled(
 ) -> None:
     recipe = replace(build_recipe(640, (1.0, *NEVER[1:])), networks=1)
     hopeless, _ = _build(digits, digits_data, recipe)
-    (chosen,), spent = hopeless.choose(HEADER, DEAR, 3, 64, lambda: False)
+    (chosen,), spent = _choose(hopeless, HEADER, DEAR, 3, 64)
     assert chosen.header.nonce == HEADER.nonce + 64
     assert spent > 0
-    (chosen,), spent = hopeless.choose(HEADER, DEAR, 3, 64, lambda: True)
+    (chosen,), spent = _choose(hopeless, HEADER, DEAR, 3, 64, lambda: True)
     assert (chosen.header, spent) == (HEADER, 0)
     # It promises too little, but that is not why it ends.
     assert hopeless.run([chosen], DEAR, lambda: True, lambda progress: None).outcome == "cancelled"
@@ -326,7 +340,7 @@ def test_choosing_begins_no_header_once_cancelled(
     hopeless, _ = _build(digits, digits_data, recipe)
     # Asked before every header but the first of four, and of every header that promises too little.
     answers = iter([False] * asked)
-    chosen, spent = hopeless.choose(HEADER, DEAR, 3, 64, lambda: next(answers, True))
+    chosen, spent = _choose(hopeless, HEADER, DEAR, 3, 64, lambda: next(answers, True))
     nonces = [candidate.header.nonce - HEADER.nonce for candidate in chosen]
     assert nonces == list(range(passed_over, passed_over + taken))
     assert spent == passed_over * chosen[0].course.multiply_accumulates
@@ -337,17 +351,17 @@ def test_no_more_networks_than_courses_that_the_rung_is_worth(
     work: int, count: int, digits: Dataset, digits_data: TrainingData
 ) -> None:
     attempt, _ = _build(digits, digits_data, replace(build_recipe(640), networks=8))
-    chosen, _ = attempt.choose(HEADER, replace(FAR, work=work), 3, 64, lambda: False)
+    chosen, _ = _choose(attempt, HEADER, replace(FAR, work=work), 3, 64)
     assert len(chosen) == count
     course = 3 * NETWORK.multiply_accumulates * 640
     rung = replace(FAR, work=3 * course // 10**6 + 1)
-    assert [len(attempt.choose(HEADER, rung, 3, most, lambda: False)[0]) for most in (64, 2)] == [3, 2]
+    assert [len(_choose(attempt, HEADER, rung, 3, most)[0]) for most in (64, 2)] == [3, 2]
 
 
 @pytest.fixture(scope="module")
 def crowd(digits: Dataset, digits_data: TrainingData) -> tuple[Task, list[Candidate], AttemptResult]:
     attempt, task = _build(digits, digits_data, replace(build_recipe(2_594), networks=3))
-    candidates, _ = attempt.choose(HEADER, replace(EASY, work=10**6), 5, 64, lambda: False)
+    candidates, _ = _choose(attempt, HEADER, replace(EASY, work=10**6), 5, 64)
     return task, candidates, attempt.run(candidates, EASY, lambda: False, lambda progress: None)
 
 
@@ -367,7 +381,7 @@ def test_witness_of_many_is_for_the_header_of_its_network(
 
 def test_work_of_many_is_the_work_of_each(digits: Dataset, digits_data: TrainingData) -> None:
     attempt, _ = _build(digits, digits_data, replace(build_recipe(640), networks=3))
-    candidates, _ = attempt.choose(HEADER, DEAR, 5, 64, lambda: False)
+    candidates, _ = _choose(attempt, HEADER, DEAR, 5, 64)
     result = attempt.run(candidates, DEAR, lambda: False, lambda progress: None)
     alone = _run(attempt, DEAR)
     assert result.outcome == "missed"
@@ -378,7 +392,7 @@ def test_work_of_many_is_the_work_of_each(digits: Dataset, digits_data: Training
 
 def test_hopeless_ones_leave_and_the_best_is_told_of(digits: Dataset, digits_data: TrainingData) -> None:
     attempt, _ = _build(digits, digits_data, replace(build_recipe(640), networks=4))
-    candidates, _ = attempt.choose(HEADER, DEAR, 5, 64, lambda: False)
+    candidates, _ = _choose(attempt, HEADER, DEAR, 5, 64)
     promises = sorted(candidate.course.promise for candidate in candidates)
     share = (promises[-1] - 0.5) / len(digits_data.train)
     for candidate in candidates:
@@ -390,9 +404,55 @@ def test_hopeless_ones_leave_and_the_best_is_told_of(digits: Dataset, digits_dat
     assert result.header == best.header
 
 
+def test_another_takes_the_place_of_one_that_ended(digits: Dataset, digits_data: TrainingData) -> None:
+    attempt, _ = _build(digits, digits_data, replace(build_recipe(640), networks=2))
+    search = attempt.search(HEADER, DEAR, 5)
+    more = iter([search.take_one] * 3)
+    candidates = search.take(2)
+    look = candidates[0].course.multiply_accumulates
+    result = attempt.run(
+        candidates, DEAR, lambda: False, lambda progress: None, lambda: next(more, lambda: None)()
+    )
+    assert (result.outcome, result.networks, result.samples) == ("missed", 5, 5 * 640)
+    alone = _run(attempt, DEAR)
+    assert result.multiply_accumulates == pytest.approx(5 * alone.multiply_accumulates, rel=0.02)
+    # It looks at two together: one is ready whom nobody has taken.
+    assert search.spent == look
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_that_came_later_wins(count: int, digits: Dataset, digits_data: TrainingData) -> None:
+    easy = replace(EASY, work=10**6)
+    attempt, task = _build(digits, digits_data, replace(build_recipe(2_594), networks=count))
+    candidates, _ = _choose(attempt, HEADER, easy, 5, 1)
+    candidates += [attempt.build(replace(HEADER, nonce=nonce), easy, nonce) for nonce in range(4)]
+    *others, best = sorted(candidates, key=lambda candidate: candidate.course.promise)
+    share = (best.course.promise - 0.5) / len(digits_data.train)
+    for candidate in candidates:
+        candidate.course.plan = replace(candidate.course.plan, allowances=(share, *NEVER[1:]))
+    later = iter([*others[count:], best])
+    result = attempt.run(
+        others[:count], easy, lambda: False, lambda progress: None, lambda: next(later, None)
+    )
+    assert (result.outcome, result.header, result.networks) == ("found", best.header, 5)
+    assert result.witness is not None
+    NormativeWorkVerifier(digits).check(task, easy, result.header, result.witness)
+
+
+def test_a_search_goes_on_where_it_was(digits: Dataset, digits_data: TrainingData) -> None:
+    attempt, _ = _build(digits, digits_data, replace(build_recipe(640), networks=3))
+    at_once = attempt.search(HEADER, DEAR, 3).take(7)
+    search = attempt.search(HEADER, DEAR, 3)
+    bit_by_bit = [*search.take(3), *(search.take_one() for _ in range(4))]
+    for one, other in zip(at_once, bit_by_bit, strict=True):
+        assert (one.header, one.seed) == (other.header, other.seed)
+    # It looks at three together: two are ready whom nobody has taken.
+    assert search.spent == 2 * at_once[0].course.multiply_accumulates
+
+
 def test_cancel_of_many_counts_the_steps_of_each(digits: Dataset, digits_data: TrainingData) -> None:
     attempt, _ = _build(digits, digits_data, replace(build_recipe(640), networks=3))
-    candidates, _ = attempt.choose(HEADER, DEAR, 5, 64, lambda: False)
+    candidates, _ = _choose(attempt, HEADER, DEAR, 5, 64)
     promised = sum(candidate.course.multiply_accumulates for candidate in candidates)
     asked = iter(range(1 + 5))
     result = attempt.run(candidates, DEAR, lambda: next(asked) == 5, lambda progress: None)

@@ -119,6 +119,60 @@ def test_moments_stay_with_those_who_stay(digits_data: TrainingData) -> None:
     assert (ends[0] - ends[1]).abs().mean() < 0.01 * moved
 
 
+def test_one_that_joins_goes_its_whole_way_as_alone(digits_data: TrainingData) -> None:
+    """In the place of one that left, while another is half way: both end as they do alone."""
+    (leaver, stayer, newcomer), alone = (_build(digits_data, 3, is_wide=True) for _ in range(2))
+    lockstep = Lockstep([leaver, stayer])
+    shown: dict[Course, list[Checkpoint]] = {}
+    for course, checkpoint in lockstep.follow():
+        shown.setdefault(course, []).append(checkpoint)
+        if course is leaver and checkpoint.index == 3:
+            lockstep.leave(leaver)
+            lockstep.join(newcomer)
+        if checkpoint.index == 7:
+            # Its last checkpoint before the polish, which float64 does not reach.
+            lockstep.leave(course)
+    assert [len(checkpoints) for checkpoints in shown.values()] == [4, 8, 8]
+    for course, own in zip((stayer, newcomer), alone[1:], strict=True):
+        last = next(checkpoint for checkpoint in own.follow() if checkpoint.index == 7)
+        assert abs(shown[course][-1].train_correct - last.train_correct) <= 45
+        assert course.samples == own.samples
+        assert course.multiply_accumulates == own.multiply_accumulates
+
+
+def test_nobody_is_trained_past_a_checkpoint_unasked(digits_data: TrainingData) -> None:
+    """Courses at different steps are all at a checkpoint when they are asked, or before it."""
+    courses = _build(digits_data, 4)
+    lockstep = Lockstep(courses[:2])
+    waiting = courses[2:]
+    seen = []
+    for course, checkpoint in lockstep.follow():
+        part = min(checkpoint.index, RECIPE.plans[0].parts)
+        assert course.samples == STEPS * part // RECIPE.plans[0].parts * 64
+        if checkpoint.index == 3 and course in courses[:2] and waiting:
+            lockstep.leave(course)
+            lockstep.join(waiting.pop())
+        if checkpoint.is_last:
+            seen.append(course)
+    assert seen == [courses[3], courses[2]]
+
+
+def test_who_began_alone_is_joined_by_nobody(digits_data: TrainingData) -> None:
+    first, second = _build(digits_data, 2)
+    lockstep = Lockstep([first])
+    ends = []
+    for course, checkpoint in lockstep.follow():
+        if checkpoint.index == 2 and course is first:
+            with pytest.raises(ValueError, match="goes alone"):
+                lockstep.join(second)
+            lockstep.leave(first)
+            lockstep.join(second)
+        ends.append((course, checkpoint))
+    assert [checkpoint for course, checkpoint in ends if course is second] == list(
+        _build(digits_data, 2)[1].follow()
+    )
+
+
 def test_one_that_left_before_the_first_step_is_never_trained(digits_data: TrainingData) -> None:
     courses = _build(digits_data, 2)
     lockstep = Lockstep(courses)
@@ -142,7 +196,7 @@ def test_poll_ends_all_by_raising(digits_data: TrainingData) -> None:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        for _ in Lockstep(courses).follow(poll):
+        for _ in Lockstep(courses, poll).follow():
             pass
     assert [course.samples for course in courses] == [5 * 64] * 3
 

@@ -10,8 +10,15 @@ from torch import Tensor
 from tests.training.samples import NETWORK, build_recipe, build_watermark, widen
 from training.adam import Adam
 from training.data import TrainingData
-from training.optimise import build_optimiser, compute_loss, set_rates
+from training.optimise import (
+    build_optimiser,
+    build_stack_optimiser,
+    compute_gradients,
+    compute_loss,
+    take_step,
+)
 from training.stack import TwinStack, choose_merged, convolve
+from training.stack_adam import StackAdam
 from training.twin import Twin
 
 RECIPE = build_recipe(640)
@@ -43,13 +50,14 @@ def _get_state(twin: Twin) -> list[Tensor]:
     return [value.detach().clone() for value in values]
 
 
-def _step(model: Twin | TwinStack, optimiser: Adam, inputs: Tensor, labels: Tensor) -> Tensor:
-    set_rates(optimiser, 0.5)
+def _step(
+    model: Twin | TwinStack, optimiser: Adam | StackAdam, inputs: Tensor, labels: Tensor, *progress: float
+) -> Tensor:
+    """After `progress` of all steps, of every twin; half of them where it is not told."""
+    shares = torch.tensor(progress or [0.5] * COUNT) if isinstance(model, TwinStack) else (*progress, 0.5)[0]
     loss, right = compute_loss(model.train(), inputs, labels, RECIPE)
-    optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
-    model.apply_bounds()
+    compute_gradients(optimiser, loss)
+    take_step(model, optimiser, RECIPE, shares)
     return right
 
 
@@ -140,7 +148,7 @@ def test_steps_are_the_twins_steps(digits_data: TrainingData) -> None:
     twins, stacked = _build_twins(), _build_twins()
     stack = TwinStack(stacked)
     optimisers = [build_optimiser(twin, RECIPE) for twin in twins]
-    together = build_optimiser(stack, RECIPE)
+    together = build_stack_optimiser(stack, RECIPE)
     for step in range(3):
         inputs, labels = _draw(digits_data, 10 + step)
         _step(stack, together, inputs, labels)
@@ -152,10 +160,75 @@ def test_steps_are_the_twins_steps(digits_data: TrainingData) -> None:
         assert not torch.equal(other.free, start.free)
 
 
+def test_twins_step_at_rates_of_their_own(digits_data: TrainingData) -> None:
+    twins, stacked = _build_twins(), _build_twins()
+    stack = TwinStack(stacked)
+    optimisers, together = (
+        [build_optimiser(twin, RECIPE) for twin in twins],
+        build_stack_optimiser(stack, RECIPE),
+    )
+    for step in range(3):
+        inputs, labels = _draw(digits_data, 10 + step)
+        progress = [0.1 + 0.01 * step, 0.3 + 0.01 * step, 0.9 + 0.01 * step]
+        _step(stack, together, inputs, labels, *progress)
+        for place, twin in enumerate(twins):
+            _step(twin, optimisers[place], inputs[place], labels[place], progress[place])
+    for twin, other in zip(twins, stacked, strict=True):
+        for own, seen in zip(_get_state(twin), _get_state(other), strict=True):
+            assert torch.allclose(own, seen, atol=1e-3)
+
+
+def test_a_twin_in_anothers_place_begins_anew_and_the_others_go_on(digits_data: TrainingData) -> None:
+    twins, stacked = _build_twins(count=4), _build_twins(count=4)
+    *starters, leaver, newcomer = stacked
+    stack = TwinStack([*starters, leaver])
+    optimisers = [build_optimiser(twin, RECIPE) for twin in twins]
+    together = build_stack_optimiser(stack, RECIPE)
+    kept = [tensor.data_ptr() for tensor in (*stack.parameters(), *stack.means, *stack.variances)]
+    here = [0, 1, 2]
+    for step in range(4):
+        if step == 2:
+            left = _get_state(leaver)
+            stack.replace(2, newcomer)
+            together.forget(2)
+            here = [0, 1, 3]
+        inputs, labels = _draw(digits_data, 10 + step)
+        _step(stack, together, inputs, labels)
+        for place, number in enumerate(here):
+            _step(twins[number], optimisers[number], inputs[place], labels[place])
+    assert all(torch.equal(was, now) for was, now in zip(left, _get_state(leaver), strict=True))
+    for twin, other in zip(twins, stacked, strict=True):
+        for own, seen in zip(_get_state(twin), _get_state(other), strict=True):
+            assert torch.allclose(own, seen, atol=1e-3)
+    # A GPU's recording finds everything where it was.
+    assert kept == [tensor.data_ptr() for tensor in (*stack.parameters(), *stack.means, *stack.variances)]
+    assert stack.twins == (*starters, newcomer)
+    network = newcomer.export()
+    assert (network.weights[newcomer.watermark.indices] == newcomer.watermark.values).all()
+
+
+def test_of_a_smaller_stack_the_moments_stay(digits_data: TrainingData) -> None:
+    twins, stacked = _build_twins(), _build_twins()
+    stack = TwinStack(stacked)
+    optimisers, together = (
+        [build_optimiser(twin, RECIPE) for twin in twins],
+        build_stack_optimiser(stack, RECIPE),
+    )
+    inputs, labels = _draw(digits_data, 1)
+    _step(stack, together, inputs, labels)
+    smaller = TwinStack([stacked[0], stacked[2]])
+    _step(smaller, together.take([0, 2], smaller), inputs[1:], labels[1:], 0.5, 0.5)
+    for place, number in enumerate((0, 2)):
+        _step(twins[number], optimisers[number], inputs[number], labels[number])
+        _step(twins[number], optimisers[number], inputs[1 + place], labels[1 + place])
+        for own, seen in zip(_get_state(twins[number]), _get_state(stacked[number]), strict=True):
+            assert torch.allclose(own, seen, atol=1e-3)
+
+
 def test_twins_are_views_and_export_what_was_trained(digits_data: TrainingData) -> None:
     twins = _build_twins()
     stack = TwinStack(twins)
-    optimiser = build_optimiser(stack, RECIPE)
+    optimiser = build_stack_optimiser(stack, RECIPE)
     before = [_get_state(twin) for twin in twins]
     for step in range(2):
         _step(stack, optimiser, *_draw(digits_data, step))
@@ -179,7 +252,7 @@ def test_one_twin_reaches_no_other(digits_data: TrainingData) -> None:
     for batch in ((inputs, labels), others):
         twins = _build_twins()
         stack = TwinStack(twins)
-        _step(stack, build_optimiser(stack, RECIPE), *batch)
+        _step(stack, build_stack_optimiser(stack, RECIPE), *batch)
         ends.append([_get_state(twin) for twin in twins])
     assert not torch.equal(ends[0][0][0], ends[1][0][0])
     for place in (1, 2):
@@ -189,6 +262,8 @@ def test_one_twin_reaches_no_other(digits_data: TrainingData) -> None:
 def test_refuses_twins_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="one number of free weights"):
         TwinStack([*_build_twins(9_000, 1), *_build_twins(9_500, 1)])
+    with pytest.raises(ValueError, match="one number of free weights"):
+        TwinStack(_build_twins()).replace(0, *_build_twins(9_500, 1))
 
 
 class OtherTwin(Twin):

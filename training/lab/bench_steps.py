@@ -85,7 +85,7 @@ class Ground:
             Course(self.network, _mark(self.network.weight_count, count, seed), data, recipe, plan, seed)
             for seed in range(networks)
         ]
-        stream = train_together(courses, ())
+        stream = train_together(lambda: courses)
         return lambda: next(stream)
 
     def measure_seconds(

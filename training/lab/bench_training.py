@@ -64,8 +64,8 @@ def take_first_step(data: str, device: str) -> None:
     dataset = read_dataset_file(Path(data))
     task = load_task("digits", dataset.spec)
     attempt = MiningAttempt(task, TrainingData.load(dataset, device), load_recipe("digits"), device)
-    candidates, _ = attempt.choose(build_practice_header(0), task.rungs[0], 0, 1, lambda: False)
-    attempt.run(candidates, task.rungs[0], _report_step, lambda progress: None)
+    candidate = attempt.search(build_practice_header(0), task.rungs[0], 0).take_one()
+    attempt.run([candidate], task.rungs[0], _report_step, lambda progress: None)
 
 
 def _report_step() -> bool:

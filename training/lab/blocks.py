@@ -1,8 +1,8 @@
 """Mine blocks at one rung as a miner does, and hold what they cost against the ladder.
 
-A ladder counts or fits how many whole courses meet a target; here attempts give up, share passes and end
-them until one wins, as those of a node do whose passes fit the interval. So a rung that was fitted is tested
-by what it claims to tell.
+A ladder counts or fits how many whole courses meet a target; here courses are given up, trained side by side
+and replaced until one wins, as those of a node are. So a rung that was fitted is tested by what it claims to
+tell.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -27,7 +27,7 @@ from training.lab.inputs import PROCESSES, parse_count, read_task_dataset
 from training.lab.lines import append_lines, read_lines
 from training.lab.pool import start_pool
 from training.lab.traces import digest_values, name_dataset
-from training.rate import HEADERS_APART, build_practice_header
+from training.rate import build_practice_header
 from training.recipe import Recipe
 from training.tasks import TASK_NAMES, load_task, load_task_file
 
@@ -53,11 +53,10 @@ class MinedBlock:
     """Of the rung, in million multiply-accumulates."""
     number: int
     """Of the block at this rung: the same number, the same headers and seeds."""
-    passes: int
     networks: int
     """Trained, most of them to where they were given up."""
     multiply_accumulates: int
-    """Of all looks and passes, with the networks that the winner left unused."""
+    """Of all looks and courses, with the networks that the winner left unused."""
     seconds: float
     """Of the clock."""
     machine: str
@@ -102,22 +101,14 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def mine_block(attempt: MiningAttempt, rung: Rung, number: int) -> tuple[int, int, int]:
-    """(passes, networks trained, multiply-accumulates) until a witness meets the rung."""
-    first = build_practice_header(_FIRST_NONCE + number * _BLOCKS_APART)
-    seeds = random.Random(number)
-    passes = networks = spent = 0
-    while True:
-        header = replace(first, nonce=first.nonce + passes * HEADERS_APART)
-        # Not the nonce: a generator of torch looks at the 32 low bits of a seed alone.
-        seed = seeds.getrandbits(32)
-        candidates, looked = attempt.choose(header, rung, seed, attempt.networks, lambda: False)
-        result = attempt.run(candidates, rung, lambda: False, lambda progress: None)
-        passes += 1
-        networks += len(candidates)
-        spent += looked + result.multiply_accumulates
-        if result.witness is not None:
-            return passes, networks, spent
+def mine_block(attempt: MiningAttempt, rung: Rung, number: int) -> tuple[int, int]:
+    """(networks trained, multiply-accumulates) until a witness meets the rung."""
+    header = build_practice_header(_FIRST_NONCE + number * _BLOCKS_APART)
+    # Not the nonce: a generator of torch looks at the 32 low bits of a seed alone.
+    search = attempt.search(header, rung, random.Random(number).getrandbits(32))
+    candidates = search.take(attempt.count_networks(rung))
+    result = attempt.run(candidates, rung, lambda: False, lambda progress: None, search.take_one)
+    return result.networks, search.spent + result.multiply_accumulates
 
 
 _attempt: MiningAttempt
@@ -134,7 +125,7 @@ def _start_worker(options: argparse.Namespace) -> None:
 
 def _mine(task: str, dataset: str, rung: Rung, number: int) -> MinedBlock:
     started = time.perf_counter()
-    passes, networks, spent = mine_block(_attempt, rung, number)
+    networks, spent = mine_block(_attempt, rung, number)
     seconds = round(time.perf_counter() - started, 2)
     origin = describe_origin(str(_attempt.data.inputs.device), torch.get_num_threads(), "lab blocks")
     return MinedBlock(
@@ -146,7 +137,6 @@ def _mine(task: str, dataset: str, rung: Rung, number: int) -> MinedBlock:
         rung.min_eval_correct,
         rung.work,
         number,
-        passes,
         networks,
         spent,
         seconds,
