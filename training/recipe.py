@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 from consensus.task import Rung
 
-ATTEMPTS_PER_INTERVAL = 8
-"""Of a miner, so that the attempt that a new block ends is a small part of the work."""
 COURSES_PER_INTERVAL = 2
 """Of a single network, trained from end to end: who is too slow for that takes shorter ones."""
 
@@ -66,7 +64,9 @@ class Recipe:
     headers: int
     """Of so many the one that leaves the filters freest is looked at (training.headers)."""
     networks: int
-    """Trained in one pass on a core, each under a header of its own: a small one alone leaves it idle."""
+    """Trained side by side on a core, each under a header of its own: a small one alone leaves it idle."""
+    waiting: float
+    """Share of a lone network's step in which a core only waits: others fill it."""
     batch: int
     """Samples of one step of each."""
     weight_rate: float
@@ -97,6 +97,10 @@ class Recipe:
             return own
         plans = sorted([*(plan for plan in before if plan.most_work >= rung.work), own], key=_get_samples)
         return [plans[0], *(plan for plan in plans if plan.samples <= samples)][-1]
+
+    def compute_slowdown(self, networks: int) -> float:
+        """Times as long as a step of one network a step of so many takes on a core."""
+        return self.waiting + (1 - self.waiting) * networks
 
 
 def _get_samples(plan: Plan) -> int:

@@ -19,7 +19,6 @@ from node.miner.journal import EventName, Journal
 from node.miner.trainer import Trainer, TrainerLost, TrainRequest, TrainResult
 from node.miner.work import Work
 from training.outcome import Outcome, Progress
-from training.recipe import ATTEMPTS_PER_INTERVAL
 
 RETRY_SECONDS = 2.0
 """Pause before nodes that all failed are asked again."""
@@ -121,8 +120,8 @@ class Miner:
         watch = asyncio.create_task(self._cancel_when_stale(work))
         try:
             assert self._nodes.spec is not None, "the work came from a node whose chain was checked"
-            seconds = self._nodes.spec.params.target_interval / ATTEMPTS_PER_INTERVAL
-            request = TrainRequest(header, work.rung, self._random.getrandbits(63), seconds)
+            interval = self._nodes.spec.params.target_interval
+            request = TrainRequest(header, work.rung, self._random.getrandbits(63), interval)
             return await self._trainer.train(request, report)
         finally:
             watch.cancel()

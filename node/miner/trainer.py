@@ -16,6 +16,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -25,17 +26,14 @@ from consensus.block import Header, Witness
 from consensus.encoding import Hash32
 from consensus.task import Rung, Task
 from training.outcome import Outcome, Progress
-from training.recipe import ATTEMPTS_PER_INTERVAL, COURSES_PER_INTERVAL
+from training.recipe import COURSES_PER_INTERVAL
 
 CANCEL_GRACE_SECONDS = 3.0
 """A trainer that has not yielded this long after a cancel is replaced; it should within 0.2 s."""
 _STOP_GRACE_SECONDS = 1.0
 _REPORT_INTERVAL_SECONDS = 0.25
-_ATTEMPTS_PER_COURSE = ATTEMPTS_PER_INTERVAL / COURSES_PER_INTERVAL
-"""In time: that a course may train if it goes the whole way, as most end early."""
-
-_RENEWED_ATTEMPTS = 4
-"""In time: for which a network that has ended is followed by another, before there is a fresh template."""
+_RENEWED_SHARE = 0.5
+"""Of an interval, in which networks that have ended are followed by others; then comes a fresh template."""
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
@@ -64,8 +62,8 @@ class TrainRequest:
     rung: Rung
     seed: int
     """Of the first network's free weights and order of samples."""
-    seconds: float
-    """That as many networks as are trained side by side should take at most, on average."""
+    interval: float
+    """Seconds that the chain aims at between blocks: how much is worth taking on at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,32 +304,34 @@ def build_training_attempt(setup: TrainerSetup) -> RunAttempt:
 
     from dataset_server.store import DatasetStore
     from training.attempt import Candidate, MiningAttempt, TrainingData
+    from training.lockstep import compute_slowdown
     from training.rate import Pace
     from training.tasks import load_recipe
 
     torch.set_num_threads(setup.threads)
     device = choose_device(setup.device)
     dataset = DatasetStore(setup.dataset_root).load(setup.dataset_id)
-    recipe, pace = load_recipe(setup.task.network), Pace()
+    recipe = load_recipe(setup.task.network)
     attempt = MiningAttempt(setup.task, TrainingData.load(dataset, device), recipe, device)
+    pace = Pace(setup.task.network, partial(compute_slowdown, recipe, torch.device(device)))
 
     def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
         started = time.perf_counter()
-        seconds_for_course = request.seconds * _ATTEMPTS_PER_COURSE
-        attempt.most_samples = pace.count_samples(setup.task.network, seconds_for_course)
+        attempt.most_samples = pace.count_samples(request.interval / COURSES_PER_INTERVAL)
+        samples = recipe.get_plan(request.rung, attempt.most_samples).samples
+        count = pace.count(samples, request.interval, attempt.count_networks(request.rung))
         search = attempt.search(request.header, request.rung, request.seed, is_cancelled)
-        count = min(pace.count(request.seconds), attempt.count_networks(request.rung))
 
         def find_next() -> Candidate | None:
-            is_late = time.perf_counter() - started > _RENEWED_ATTEMPTS * request.seconds
+            is_late = time.perf_counter() - started > _RENEWED_SHARE * request.interval
             return None if is_late else search.take_one()
 
         result = attempt.run(search.take(count), request.rung, is_cancelled, report, find_next)
         seconds = time.perf_counter() - started
         spent = search.spent + result.multiply_accumulates
-        # Cut short it tells nothing, unless it was too long already.
-        if result.outcome in ("missed", "gave-up") or seconds > request.seconds:
-            pace.note(result.networks, spent, seconds)
+        # Who was cancelled before it trained tells how fast looks are.
+        if result.samples:
+            pace.note(count, spent, seconds)
         return TrainResult(
             result.outcome,
             result.witness,

@@ -21,12 +21,10 @@ from consensus.dataset import DatasetSpec
 from consensus.difficulty import compute_difficulty, compute_earliest_timestamp, compute_eased_difficulty
 from consensus.encoding import ZERO_HASH
 from consensus.params import ChainParams, check_params
-from training.lab.fairness import FAIRNESS_TABLE, render_fairness
+from training.lab.fairness import FAIRNESS_TABLE, Field, render_fairness
 from training.lab.inputs import parse_count, parse_positive, read_task_dataset
 from training.lab.lottery import GetLottery, Lottery, Random, build_lotteries
 from training.lab.traces import read_traces
-from training.rate import fit_samples
-from training.recipe import COURSES_PER_INTERVAL
 from training.tasks import TASK_NAMES, TaskFile, load_task, load_task_file
 
 _WARM_BLOCKS = 60
@@ -150,12 +148,11 @@ def _compare(params: ChainParams, get_lottery: GetLottery, file: TaskFile) -> It
     """Of miners fast and slow, at the rung that the chain begins with."""
     rung, interval = params.task.get_rung(params.initial_difficulty), params.target_interval
 
-    def find(budget: float | None) -> tuple[int, Lottery]:
-        most = None if budget is None else fit_samples(budget * 1e6 / COURSES_PER_INTERVAL, file.network)
+    def find(most: int | None) -> tuple[int, Lottery]:
         return file.recipe.get_plan(rung, most).samples, get_lottery(rung, most)
 
     # What the rungs ask for is less than the power can do; the miners are as fast as the rung is worth.
-    return render_fairness(rung.work / interval, interval, file.recipe.networks, find)
+    return render_fairness(rung.work / interval, Field(file.network, file.recipe, interval, find))
 
 
 @dataclass(frozen=True, slots=True)

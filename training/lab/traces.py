@@ -163,9 +163,9 @@ def read_traces(path: Path) -> list[Trace]:
 
 
 def digest_recipe(recipe: Recipe) -> str:
-    """Of what shapes a whole course: not its plans, which cut it short, nor how many share a pass."""
+    """Of what shapes a whole course: not its plans, which cut it short, nor what is trained beside it."""
     values = asdict(recipe)
-    del values["plans"], values["networks"]
+    del values["plans"], values["networks"], values["waiting"]
     return digest_values(values)
 
 

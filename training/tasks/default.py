@@ -12,6 +12,7 @@ DEFAULT_RECIPE = Recipe(
     plans=(Plan(min_work=0, samples=150_000, parts=_PARTS, allowances=_NEVER),),
     headers=1,
     networks=1,
+    waiting=0.0,
     batch=64,
     weight_rate=0.4,
     normalisation_rate=0.04,

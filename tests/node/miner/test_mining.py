@@ -169,7 +169,7 @@ async def test_a_new_tip_cancels_the_attempt(tmp_path: Path) -> None:
         await run_beside(world, act)
     assert world.get_names() == ["attempt", "stale", "attempt", "missed", "stopped"]
     assert [request.header.height for request in trainer.requests] == [1, 2]
-    assert {request.seconds for request in trainer.requests} == {node.spec.params.target_interval / 8}
+    assert {request.interval for request in trainer.requests} == {node.spec.params.target_interval}
 
 
 async def test_new_transactions_do_not_cancel_the_attempt(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from training.recipe import Plan
 from training.tasks import load_recipe, load_task
 
 AGES, NO_TIME = 1e9, 1e-5
-"""Seconds for an attempt."""
+"""Seconds between blocks."""
 
 
 @pytest.fixture
@@ -33,18 +33,18 @@ def test_a_slow_machine_takes_on_less(setup: TrainerSetup) -> None:
     longest, shortest = recipe.get_plan(rung), recipe.get_plan(rung, 0)
     assert shortest.samples < longest.samples
 
-    def attempt(turn: int, seconds: float) -> tuple[int, int]:
+    def attempt(turn: int, interval: float) -> tuple[int, int]:
         """Networks, and samples of a whole course of each."""
         reports: list[Progress] = []
         header = build_practice_header(turn * HEADERS_APART)
         result = run_attempt(
-            TrainRequest(header, rung, turn, seconds), lambda: len(reports) > 1, reports.append
+            TrainRequest(header, rung, turn, interval), lambda: len(reports) > 1, reports.append
         )
         return result.networks, reports[0].total_samples
 
     def count_samples(plan: Plan) -> int:
         return plan.samples // recipe.batch * recipe.batch
 
-    assert attempt(0, NO_TIME) == (1, count_samples(longest))
+    assert attempt(0, NO_TIME) == (recipe.networks, count_samples(longest))
     assert attempt(1, NO_TIME) == (1, count_samples(shortest))
     assert attempt(2, AGES) == (recipe.networks, count_samples(longest))
