@@ -21,9 +21,10 @@ from training.course import Course, Judgement, judge
 from training.data import Records, TrainingData
 from training.evaluator import choose_compute_logits, compute_logits_normatively, count_at_once, count_right
 from training.headers import pick_freest
-from training.lockstep import Lockstep, count_networks
+from training.lockstep import Lockstep, count_networks, get_waiting
 from training.optimise import Ranks
 from training.outcome import Outcome, Progress
+from training.pace import choose_width
 from training.recipe import Plan, Recipe
 from training.search import Candidate, Search
 
@@ -41,7 +42,9 @@ class AttemptResult:
     header: Header
     """What the witness is for; without one, that of the network told of here, which came furthest."""
     networks: int
-    """Trained, each under a header of its own."""
+    """Begun, each under a header of its own."""
+    widths: dict[int, int]
+    """Steps of so many networks side by side."""
     samples: int
     """Trained with all networks together."""
     multiply_accumulates: int
@@ -83,7 +86,7 @@ class MiningAttempt:
         network = self._task.network
         frozen_count = self._task.compute_frozen_count(rung)
         watermark = derive_watermark(encode_header(header), network.weight_count, frozen_count)
-        plan = self._get_plan(rung)
+        plan = self.get_plan(rung)
         course = Course(network, watermark, self._data, self.recipe, plan, seed, self._ranks)
         return Candidate(header, seed, course)
 
@@ -97,7 +100,8 @@ class MiningAttempt:
 
         return Search(header, seed, build, self.recipe.headers, is_cancelled)
 
-    def _get_plan(self, rung: Rung) -> Plan:
+    def get_plan(self, rung: Rung) -> Plan:
+        """Of the next attempts at this rung."""
         return self.recipe.get_plan(rung, self.most_samples)
 
     def pick(self, header: Header, rung: Rung) -> Header:
@@ -105,14 +109,15 @@ class MiningAttempt:
         frozen_count = self._task.compute_frozen_count(rung)
         return pick_freest(header, self.recipe.headers, self._task.network, frozen_count)
 
-    def count_networks(self, rung: Rung) -> int:
-        """To train side by side: what the device takes, but no more than courses that the rung is worth.
+    def count_networks(self, rung: Rung, lasting: float = 0.0) -> int:
+        """To train side by side, at most what the device takes (training.rate.choose_width).
 
-        One of these should win.
+        `lasting` is how long a course lasts alone, in intervals between blocks; 0 where that is not known.
         """
-        course = 3 * self._task.network.multiply_accumulates * self._get_plan(rung).samples
-        most = count_networks(self.recipe, self._data.inputs.device)
-        return max(1, min(most, rung.work * 10**6 // course))
+        device = self._data.inputs.device
+        course = 3 * self._task.network.multiply_accumulates * self.get_plan(rung).samples
+        burden, waiting = course / (rung.work * 1e6), get_waiting(self.recipe, device)
+        return choose_width(lasting, burden, waiting, count_networks(self.recipe, device))
 
     def run(
         self,
@@ -211,6 +216,8 @@ class _Run:
 
     def _replace(self, course: Course) -> None:
         """Another takes the place of one that has ended, where there is another."""
+        # Those who promise too little are given up without a step in between, at which to be cancelled.
+        self._poll()
         self._lockstep.leave(course)
         standing = self._standings.pop(course)
         self._best = max(self._best, standing, key=lambda each: each.rank)
@@ -259,6 +266,7 @@ class _Run:
 
     def _finish(self, outcome: Outcome, witness: Witness | None) -> AttemptResult:
         under_way = self._standings.items()
+        samples = self._samples + sum(course.samples for course, _ in under_way)
         best = self._best
         if witness is None:
             best = max((best, *self._standings.values()), key=lambda standing: standing.rank)
@@ -266,7 +274,8 @@ class _Run:
             witness,
             best.header,
             self._networks,
-            self._samples + sum(course.samples for course, _ in under_way),
+            dict(self._lockstep.widths) or {1: samples // self._attempt.recipe.batch},
+            samples,
             self._spent + sum(_sum_spent(course, standing) for course, standing in under_way),
             best.train_correct,
             best.eval_correct,

@@ -101,7 +101,8 @@ class Course:
         self._steps: Iterator[None] | None = None
         self._recent: deque[Tensor] = deque(maxlen=_WINDOW_STEPS)
         self._promise: int | None = None
-        self._next = 0
+        self.shown = 0
+        """Checkpoints so far."""
         self._head: Head | None = None
 
     @property
@@ -126,7 +127,7 @@ class Course:
     def samples_ahead(self) -> int:
         """To be trained before the next checkpoint: whole steps."""
         batch, parts = self.recipe.batch, self.plan.parts
-        due = self.plan.samples // batch * min(self._next, parts) // parts * batch
+        due = self.plan.samples // batch * min(self.shown, parts) // parts * batch
         return max(0, due - self.samples)
 
     def note_promise(self, promise: int) -> None:
@@ -161,7 +162,7 @@ class Course:
         (training.lockstep): they must not go beyond `samples_ahead` between two checkpoints.
         """
         self._poll, self._steps = poll, steps
-        promise, self._next = self.promise, 1
+        promise, self.shown = self.promise, 1
         yield Checkpoint(0, promise, False)
         yield from self._train_and_polish(1)
 
@@ -169,7 +170,7 @@ class Course:
         """The checkpoints from this one on."""
         stages = chain(((estimate, False) for estimate in self._train()), self._polish())
         for number, (train_correct, is_last) in enumerate(stages, index):
-            self._next = number + 1
+            self.shown = number + 1
             yield Checkpoint(number, train_correct, is_last)
 
     def _train(self) -> Iterator[int]:

@@ -6,6 +6,7 @@ schedule, polish and end. One that leaves makes a place, which another may take 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 
 import torch
@@ -30,10 +31,9 @@ def count_networks(recipe: Recipe, device: torch.device) -> int:
     return recipe.networks * (1 if device.type == "cpu" else _ON_A_GPU)
 
 
-def compute_slowdown(recipe: Recipe, device: torch.device, networks: int) -> float:
-    """Times as long as a step of one network a step of so many takes on this device."""
-    waiting = recipe.waiting if device.type == "cpu" else _WAITING_ON_A_GPU
-    return waiting + (1 - waiting) * networks
+def get_waiting(recipe: Recipe, device: torch.device) -> float:
+    """The recipe's, or a GPU's."""
+    return recipe.waiting if device.type == "cpu" else _WAITING_ON_A_GPU
 
 
 class Lockstep:
@@ -46,11 +46,11 @@ class Lockstep:
         have as many free weights is seen at their first step.
         """
         self._poll = poll
-        self._first = courses[0]
+        self._kind = _get_kind(courses[0])
         self._ways: dict[Course, Iterator[Checkpoint]] = {}
-        self._steps = train_together(lambda: list(self._ways)) if len(courses) > 1 else None
-        if self._steps and any(course.ranks for course in courses):
-            raise ValueError("several processes train one network at a time")
+        self._steps = self._train_together() if len(courses) > 1 else None
+        self.widths: Counter[int] = Counter()
+        """Steps so far of so many networks side by side; none of who goes alone."""
         for course in courses:
             self._begin(course)
 
@@ -60,11 +60,14 @@ class Lockstep:
         return list(self._ways)
 
     def follow(self) -> Iterator[tuple[Course, Checkpoint]]:
-        """All of them, checkpoint by checkpoint; one that has left is not followed further."""
+        """All of them, checkpoint by checkpoint; one that has left is not followed further.
+
+        Who has the fewest samples before its next checkpoint is first, and of several at the same step those
+        who have shown least: nobody is trained while another is at a checkpoint or polishes.
+        """
         try:
             while self._ways:
-                # Who is there already polishes or is asked before the others take the next step.
-                course = min(self._ways, key=_get_samples_ahead)
+                course = min(self._ways, key=_get_turn)
                 checkpoint = next(self._ways[course], None)
                 if checkpoint is None:
                     self.leave(course)
@@ -80,16 +83,24 @@ class Lockstep:
         self._ways.pop(course, None)
 
     def join(self, course: Course) -> None:
-        """Begins another course, in the place of one that has left.
+        """Begins another course, in the place of one that has left since the last step.
 
-        Raises ValueError where it does not fit, or would train beside another where there was one alone.
+        Raises ValueError where it does not fit, or would train beside another where there was one alone. On a
+        place that is closed already the next step raises it.
         """
         if self._steps is None and self._ways:
             raise ValueError("a course that began alone goes alone")
         self._begin(course)
 
+    def _train_together(self) -> Generator[None, None, None]:
+        for width in train_together(lambda: list(self._ways)):
+            self.widths[width] += 1
+            yield
+
     def _begin(self, course: Course) -> None:
-        if any(_get_kind(course) != _get_kind(other) for other in (self._first, *self._ways)):
+        if self._steps and course.ranks:
+            raise ValueError("several processes train one network at a time")
+        if _get_kind(course) != self._kind:
             raise ValueError("courses in lockstep have one plan, one recipe and one dataset")
         self._ways[course] = course.follow(self._poll, self._steps)
 
@@ -98,12 +109,12 @@ def _get_kind(course: Course) -> tuple[object, ...]:
     return course.plan, course.recipe, id(course.data)
 
 
-def _get_samples_ahead(course: Course) -> int:
-    return course.samples_ahead
+def _get_turn(course: Course) -> tuple[int, int]:
+    return course.samples_ahead, course.shown
 
 
-def train_together(get_courses: Callable[[], Sequence[Course]]) -> Generator[None, None, None]:
-    """Trains the twins of several courses, a step of all at a time, and notes it in each.
+def train_together(get_courses: Callable[[], Sequence[Course]]) -> Generator[int, None, None]:
+    """Trains the twins of several courses, a step of all at a time, notes it in each and yields their places.
 
     `get_courses` is asked before every step: who is no longer there, or is trained to the end, is trained no
     more. Raises ValueError for courses that do not fit.
@@ -114,8 +125,7 @@ def train_together(get_courses: Callable[[], Sequence[Course]]) -> Generator[Non
         if crew is None:
             crew = _Crew(courses)
         crew.admit(courses)
-        crew.step(courses)
-        yield
+        yield crew.step(courses)
 
 
 class _Crew:
@@ -149,8 +159,8 @@ class _Crew:
         if len(places) < share * len(self._members):
             self._close_all_but(places)
 
-    def step(self, courses: Sequence[Course]) -> None:
-        """Takes the next step of all places and notes it in those courses."""
+    def step(self, courses: Sequence[Course]) -> int:
+        """Takes the next step of all places, so many, and notes it in those courses."""
         self._stack.train()
         batches = torch.stack([next(self._streams[course]) for course in self._members])
         batch, steps = self._recipe.batch, self._members[0].total_samples // self._recipe.batch
@@ -160,6 +170,7 @@ class _Crew:
         for course, count in zip(self._members, right, strict=True):
             if course in staying:
                 course.note(count)
+        return len(self._members)
 
     def _replace(self, place: int, course: Course) -> None:
         del self._streams[self._members[place]]
@@ -171,6 +182,7 @@ class _Crew:
     def _close_all_but(self, places: Sequence[int]) -> None:
         members = [self._members[place] for place in places]
         smaller = TwinStack([course.twin for course in members])
+        self._streams = {course: self._streams[course] for course in members}
         self._settle(members, smaller, self._optimiser.take(places, smaller))
 
     def _open_stream(self, course: Course) -> None:

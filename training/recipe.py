@@ -98,10 +98,6 @@ class Recipe:
         plans = sorted([*(plan for plan in before if plan.most_work >= rung.work), own], key=_get_samples)
         return [plans[0], *(plan for plan in plans if plan.samples <= samples)][-1]
 
-    def compute_slowdown(self, networks: int) -> float:
-        """Times as long as a step of one network a step of so many takes on a core."""
-        return self.waiting + (1 - self.waiting) * networks
-
 
 def _get_samples(plan: Plan) -> int:
     return plan.samples

@@ -16,7 +16,6 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -304,8 +303,8 @@ def build_training_attempt(setup: TrainerSetup) -> RunAttempt:
 
     from dataset_server.store import DatasetStore
     from training.attempt import Candidate, MiningAttempt, TrainingData
-    from training.lockstep import compute_slowdown
-    from training.rate import Pace
+    from training.lockstep import get_waiting
+    from training.pace import Pace
     from training.tasks import load_recipe
 
     torch.set_num_threads(setup.threads)
@@ -313,25 +312,28 @@ def build_training_attempt(setup: TrainerSetup) -> RunAttempt:
     dataset = DatasetStore(setup.dataset_root).load(setup.dataset_id)
     recipe = load_recipe(setup.task.network)
     attempt = MiningAttempt(setup.task, TrainingData.load(dataset, device), recipe, device)
-    pace = Pace(setup.task.network, partial(compute_slowdown, recipe, torch.device(device)))
+    pace = Pace(get_waiting(recipe, torch.device(device)))
 
     def run(request: TrainRequest, is_cancelled: Callable[[], bool], report: Report) -> TrainResult:
         started = time.perf_counter()
-        attempt.most_samples = pace.count_samples(request.interval / COURSES_PER_INTERVAL)
-        samples = recipe.get_plan(request.rung, attempt.most_samples).samples
-        count = pace.count(samples, request.interval, attempt.count_networks(request.rung))
+        known = pace.step_seconds
+        # The first network tells how fast the machine is.
+        attempt.most_samples, count = None, 1
+        if known:
+            steps = int(request.interval / COURSES_PER_INTERVAL / known)
+            attempt.most_samples = steps * recipe.batch
+            lasting = attempt.get_plan(request.rung).samples / recipe.batch * known / request.interval
+            count = attempt.count_networks(request.rung, lasting)
         search = attempt.search(request.header, request.rung, request.seed, is_cancelled)
 
         def find_next() -> Candidate | None:
             is_late = time.perf_counter() - started > _RENEWED_SHARE * request.interval
-            return None if is_late else search.take_one()
+            return None if is_late or not known else search.take_one()
 
         result = attempt.run(search.take(count), request.rung, is_cancelled, report, find_next)
         seconds = time.perf_counter() - started
         spent = search.spent + result.multiply_accumulates
-        # Who was cancelled before it trained tells how fast looks are.
-        if result.samples:
-            pace.note(count, spent, seconds)
+        pace.note(result.widths, seconds)
         return TrainResult(
             result.outcome,
             result.witness,

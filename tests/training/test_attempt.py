@@ -44,12 +44,12 @@ def _choose(
     header: Header,
     rung: Rung,
     seed: int,
-    most: int,
+    count: int,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> tuple[list[Candidate], int]:
-    """Up to so many candidates to train side by side, and the multiply-accumulates of passing others over."""
+    """So many candidates to train side by side, and the multiply-accumulates of passing others over."""
     search = attempt.search(header, rung, seed, is_cancelled)
-    return search.take(min(most, attempt.count_networks(rung))), search.spent
+    return search.take(count), search.spent
 
 
 def _run(attempt: MiningAttempt, rung: Rung, seed: int = 7) -> AttemptResult:
@@ -300,7 +300,7 @@ def test_chosen_headers_are_the_first_that_promise_enough(digits: Dataset, digit
     share = (least - 3.5) / len(digits_data.train)
     recipe = replace(build_recipe(640, (share, *NEVER[1:])), networks=len(wanted))
     picky, _ = _build(digits, digits_data, recipe)
-    chosen, spent = _choose(picky, headers[0], DEAR, 3, 64)
+    chosen, spent = _choose(picky, headers[0], DEAR, 3, len(wanted))
     assert [candidate.header for candidate in chosen] == wanted
     looked = len(wanted) + spent // looks[0].multiply_accumulates
     assert spent % looks[0].multiply_accumulates == 0
@@ -310,7 +310,7 @@ def test_chosen_headers_are_the_first_that_promise_enough(digits: Dataset, digit
 
 def test_of_several_headers_the_freest_is_looked_at(digits: Dataset, digits_data: TrainingData) -> None:
     attempt, task = _build(digits, digits_data, replace(build_recipe(640), headers=3, networks=5))
-    chosen, _ = _choose(attempt, HEADER, DEAR, 3, 64)
+    chosen, _ = _choose(attempt, HEADER, DEAR, 3, 5)
     begins = [replace(HEADER, nonce=HEADER.nonce + 3 * block) for block in range(5)]
     frozen = task.compute_frozen_count(DEAR)
     assert [candidate.header for candidate in chosen] == [
@@ -323,10 +323,10 @@ def test_choosing_ends_without_a_promise_and_when_cancelled(
 ) -> None:
     recipe = replace(build_recipe(640, (1.0, *NEVER[1:])), networks=1)
     hopeless, _ = _build(digits, digits_data, recipe)
-    (chosen,), spent = _choose(hopeless, HEADER, DEAR, 3, 64)
+    (chosen,), spent = _choose(hopeless, HEADER, DEAR, 3, 1)
     assert chosen.header.nonce == HEADER.nonce + 64
     assert spent > 0
-    (chosen,), spent = _choose(hopeless, HEADER, DEAR, 3, 64, lambda: True)
+    (chosen,), spent = _choose(hopeless, HEADER, DEAR, 3, 1, lambda: True)
     assert (chosen.header, spent) == (HEADER, 0)
     # It promises too little, but that is not why it ends.
     assert hopeless.run([chosen], DEAR, lambda: True, lambda progress: None).outcome == "cancelled"
@@ -340,28 +340,26 @@ def test_choosing_begins_no_header_once_cancelled(
     hopeless, _ = _build(digits, digits_data, recipe)
     # Asked before every header but the first of four, and of every header that promises too little.
     answers = iter([False] * asked)
-    chosen, spent = _choose(hopeless, HEADER, DEAR, 3, 64, lambda: next(answers, True))
+    chosen, spent = _choose(hopeless, HEADER, DEAR, 3, 8, lambda: next(answers, True))
     nonces = [candidate.header.nonce - HEADER.nonce for candidate in chosen]
     assert nonces == list(range(passed_over, passed_over + taken))
     assert spent == passed_over * chosen[0].course.multiply_accumulates
 
 
-@pytest.mark.parametrize(("work", "count"), [(1, 1), (1_000_000, 8)])
-def test_no_more_networks_than_courses_that_the_rung_is_worth(
-    work: int, count: int, digits: Dataset, digits_data: TrainingData
-) -> None:
+def test_fewer_networks_where_courses_are_much_of_a_block(digits: Dataset, digits_data: TrainingData) -> None:
     attempt, _ = _build(digits, digits_data, replace(build_recipe(640), networks=8))
-    chosen, _ = _choose(attempt, HEADER, replace(FAR, work=work), 3, 64)
-    assert len(chosen) == count
     course = 3 * NETWORK.multiply_accumulates * 640
-    rung = replace(FAR, work=3 * course // 10**6 + 1)
-    assert [len(_choose(attempt, HEADER, rung, 3, most)[0]) for most in (64, 2)] == [3, 2]
+    counts = [
+        attempt.count_networks(replace(FAR, work=courses * course // 10**6 + 1)) for courses in (1, 3, 1_000)
+    ]
+    assert counts == [1, 2, 8]
+    assert attempt.count_networks(replace(FAR, work=10**9), lasting=10.0) == 1
 
 
 @pytest.fixture(scope="module")
 def crowd(digits: Dataset, digits_data: TrainingData) -> tuple[Task, list[Candidate], AttemptResult]:
     attempt, task = _build(digits, digits_data, replace(build_recipe(2_594), networks=3))
-    candidates, _ = _choose(attempt, HEADER, replace(EASY, work=10**6), 5, 64)
+    candidates, _ = _choose(attempt, HEADER, replace(EASY, work=10**6), 5, 3)
     return task, candidates, attempt.run(candidates, EASY, lambda: False, lambda progress: None)
 
 
@@ -381,7 +379,7 @@ def test_witness_of_many_is_for_the_header_of_its_network(
 
 def test_work_of_many_is_the_work_of_each(digits: Dataset, digits_data: TrainingData) -> None:
     attempt, _ = _build(digits, digits_data, replace(build_recipe(640), networks=3))
-    candidates, _ = _choose(attempt, HEADER, DEAR, 5, 64)
+    candidates, _ = _choose(attempt, HEADER, DEAR, 5, 3)
     result = attempt.run(candidates, DEAR, lambda: False, lambda progress: None)
     alone = _run(attempt, DEAR)
     assert result.outcome == "missed"
@@ -392,7 +390,7 @@ def test_work_of_many_is_the_work_of_each(digits: Dataset, digits_data: Training
 
 def test_hopeless_ones_leave_and_the_best_is_told_of(digits: Dataset, digits_data: TrainingData) -> None:
     attempt, _ = _build(digits, digits_data, replace(build_recipe(640), networks=4))
-    candidates, _ = _choose(attempt, HEADER, DEAR, 5, 64)
+    candidates, _ = _choose(attempt, HEADER, DEAR, 5, 4)
     promises = sorted(candidate.course.promise for candidate in candidates)
     share = (promises[-1] - 0.5) / len(digits_data.train)
     for candidate in candidates:
@@ -439,6 +437,25 @@ def test_one_that_came_later_wins(count: int, digits: Dataset, digits_data: Trai
     NormativeWorkVerifier(digits).check(task, easy, result.header, result.witness)
 
 
+@pytest.mark.parametrize("networks", [1, 2])
+def test_cancel_is_asked_where_nobody_promises_enough(
+    networks: int, digits: Dataset, digits_data: TrainingData
+) -> None:
+    """Others that are given up at once come without a step in between."""
+    recipe = replace(build_recipe(640, (1.0, *NEVER[1:])), networks=networks)
+    hopeless, _ = _build(digits, digits_data, recipe)
+    begun = 0
+
+    def find_next() -> Candidate:
+        nonlocal begun
+        begun += 1
+        return hopeless.build(replace(HEADER, nonce=begun), DEAR, begun)
+
+    candidates = [find_next() for _ in range(networks)]
+    result = hopeless.run(candidates, DEAR, lambda: begun >= 6, lambda progress: None, find_next)
+    assert (result.outcome, result.networks, result.samples) == ("cancelled", 6, 0)
+
+
 def test_a_search_goes_on_where_it_was(digits: Dataset, digits_data: TrainingData) -> None:
     attempt, _ = _build(digits, digits_data, replace(build_recipe(640), networks=3))
     at_once = attempt.search(HEADER, DEAR, 3).take(7)
@@ -452,7 +469,7 @@ def test_a_search_goes_on_where_it_was(digits: Dataset, digits_data: TrainingDat
 
 def test_cancel_of_many_counts_the_steps_of_each(digits: Dataset, digits_data: TrainingData) -> None:
     attempt, _ = _build(digits, digits_data, replace(build_recipe(640), networks=3))
-    candidates, _ = _choose(attempt, HEADER, DEAR, 5, 64)
+    candidates, _ = _choose(attempt, HEADER, DEAR, 5, 3)
     promised = sum(candidate.course.multiply_accumulates for candidate in candidates)
     asked = iter(range(1 + 5))
     result = attempt.run(candidates, DEAR, lambda: next(asked) == 5, lambda progress: None)

@@ -11,7 +11,7 @@ from consensus.block import Header, encode_header
 from consensus.watermark import derive_watermark
 from tests.training.samples import NETWORK
 from training.headers import compute_freedom, pick_freest
-from training.rate import Pace, build_practice_header, choose_width, pick_practice_header
+from training.rate import build_practice_header, pick_practice_header
 from training.tasks import load_recipe
 
 FROZEN_COUNT = NETWORK.weight_count * 98 // 100
@@ -54,37 +54,3 @@ def test_seeds_share_no_header() -> None:
     recipe = replace(load_recipe("digits"), headers=4)
     nonces = [pick_practice_header(seed, recipe, NETWORK, FROZEN_COUNT).nonce for seed in range(6)]
     assert [nonce // 4 for nonce in nonces] == list(range(6))
-
-
-def _compute_slowdown(networks: int) -> float:
-    return 0.8 + 0.2 * networks
-
-
-def test_pace_takes_on_less_the_slower_the_machine_is_and_learns() -> None:
-    pace, course = Pace(NETWORK, _compute_slowdown), 3 * NETWORK.multiply_accumulates * 1_000
-    assert pace.count(1_000, 1.0, 8) == 8
-    # Two side by side do 2 / 1.2 of what one alone does: that is one course a second.
-    pace.note(2, 10 * course, 6.0)
-    assert [pace.count(1_000, interval, 8) for interval in (0.1, 1.0, 100.0)] == [1, 3, 8]
-    assert pace.count(1_000, 100.0, 5) == 5
-    # Another alone, a tenth as fast, counts for three tenths.
-    pace.note(1, 10 * course, 100.0)
-    assert pace.count_samples(100.0) == 73_000
-
-
-def test_pace_tells_what_one_network_trains_in_time() -> None:
-    pace, sample = Pace(NETWORK, _compute_slowdown), 3 * NETWORK.multiply_accumulates
-    assert pace.count_samples(1.0) is None
-    pace.note(2, 1_000 * sample, 6.0)
-    assert pace.count_samples(1.0) == 100
-
-
-@pytest.mark.parametrize("course", [0.01, 0.3, 1.0, 3.0])
-def test_as_many_networks_as_end_most_courses(course: float) -> None:
-    """A plain simulation: places that begin anew after every block, blocks without memory."""
-    source = np.random.default_rng(1)
-    gaps = source.exponential(1.0, 200_000)
-    ended = [float((n * np.floor(gaps / (course * _compute_slowdown(n)))).sum()) for n in range(1, 9)]
-    chosen = choose_width(course, _compute_slowdown, 8)
-    # The rule counts the first course of every place alone.
-    assert ended[chosen - 1] >= 0.8 * max(ended)

@@ -184,7 +184,9 @@ def test_a_twin_in_anothers_place_begins_anew_and_the_others_go_on(digits_data: 
     stack = TwinStack([*starters, leaver])
     optimisers = [build_optimiser(twin, RECIPE) for twin in twins]
     together = build_stack_optimiser(stack, RECIPE)
-    kept = [tensor.data_ptr() for tensor in (*stack.parameters(), *stack.means, *stack.variances)]
+    held = [*stack.parameters(), *stack.means, *stack.variances, stack._frozen_weights, stack._places]
+    held += [together._first, together._second, together._steps]
+    kept = [tensor.data_ptr() for tensor in held]
     here = [0, 1, 2]
     for step in range(4):
         if step == 2:
@@ -201,7 +203,9 @@ def test_a_twin_in_anothers_place_begins_anew_and_the_others_go_on(digits_data: 
         for own, seen in zip(_get_state(twin), _get_state(other), strict=True):
             assert torch.allclose(own, seen, atol=1e-3)
     # A GPU's recording finds everything where it was.
-    assert kept == [tensor.data_ptr() for tensor in (*stack.parameters(), *stack.means, *stack.variances)]
+    held = [*stack.parameters(), *stack.means, *stack.variances, stack._frozen_weights, stack._places]
+    held += [together._first, together._second, together._steps]
+    assert kept == [tensor.data_ptr() for tensor in held]
     assert stack.twins == (*starters, newcomer)
     network = newcomer.export()
     assert (network.weights[newcomer.watermark.indices] == newcomer.watermark.values).all()

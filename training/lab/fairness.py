@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from consensus.network import NetworkSpec
 from training.lab.lottery import Lottery, Random
-from training.rate import choose_width
+from training.pace import choose_width, compute_slowdown
 from training.recipe import COURSES_PER_INTERVAL, Recipe
 
 SHARES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
@@ -81,28 +81,33 @@ class Field:
 
     network: NetworkSpec
     recipe: Recipe
+    work: int
+    """Of the rung, in million multiply-accumulates."""
     interval: int
     """Seconds aimed at between blocks."""
     find: Callable[[int | None], tuple[int, Lottery]]
     """Samples and lottery of the course of who has time for so many samples, and of the ladder's for None."""
 
     def settle(self, power: float) -> Miner:
-        """Who has this power by the recipe's full number of networks, as training.rate.Pace would have it."""
-        most = self.recipe.networks
-        lone = power * self.recipe.compute_slowdown(most) / most
+        """Who has this power by the recipe's full number of networks, as a miner settles (training.pace)."""
+        lone = self._slow(power, 1)
         sample = 3 * self.network.multiply_accumulates / 1e6
         samples, lottery = self.find(int(lone * self.interval / COURSES_PER_INTERVAL / sample))
-        count = choose_width(samples * sample / lone / self.interval, self.recipe.compute_slowdown, most)
-        return self._equip(power, samples, lottery, count)
+        course = samples * sample
+        lasting, burden = course / lone / self.interval, course / self.work
+        count = choose_width(lasting, burden, self.recipe.waiting, self.recipe.networks)
+        return Miner(lottery, samples, count, self._slow(power, count))
 
     def settle_at(self, power: float, networks: int) -> Miner:
         """Who takes the ladder's course, so many side by side."""
-        return self._equip(power, *self.find(None), networks)
+        samples, lottery = self.find(None)
+        return Miner(lottery, samples, networks, self._slow(power, networks))
 
-    def _equip(self, power: float, samples: int, lottery: Lottery, networks: int) -> Miner:
-        most = self.recipe.networks
-        slow = self.recipe.compute_slowdown
-        return Miner(lottery, samples, networks, power * slow(most) / most * networks / slow(networks))
+    def _slow(self, power: float, networks: int) -> float:
+        """What is left of a power by the full number of networks, with so many."""
+        most, waiting = self.recipe.networks, self.recipe.waiting
+        full = most / compute_slowdown(waiting, most)
+        return power * networks / compute_slowdown(waiting, networks) / full
 
 
 def render_fairness(power: float, field: Field) -> Iterator[str]:
@@ -126,11 +131,12 @@ Share of the blocks over share of the power (1 is fair), against one miner who h
 error; {_BLOCKS:,} simulated blocks a cell. A miner trains several networks side by side, another as soon as
 one ends, and loses them all when somebody else finds a block. More of them make it faster and its courses
 longer: it takes as many as win most, and where one network alone would train for longer than half an
-interval by the ladder's course, a shorter course (`training.rate.Pace`). The columns tell samples and
+interval by the ladder's course, a shorter course (`training/pace.py`). The columns tell samples and
 networks of the miner with this share and what it wins so; beside it what it would win by the ladder's course,
 with as many networks and with all that a core takes. The chance of a shorter course at a target that fewer
 than 15 of its courses met is fitted. Power is what a miner does with all networks that a core takes; with
-fewer it does less, by the recipe's `waiting`. Network delays and fresh templates are left out.
+fewer it does less, by the recipe's `waiting`. Left out are network delays, and that a miner ends its
+networks without others in their place when half an interval is over, to begin with a fresh template.
 
 | power | share of it | samples | networks | as shipped | the ladder's course | full width |
 |---|---|---|---|---|---|---|"""

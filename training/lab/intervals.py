@@ -152,7 +152,7 @@ def _compare(params: ChainParams, get_lottery: GetLottery, file: TaskFile) -> It
         return file.recipe.get_plan(rung, most).samples, get_lottery(rung, most)
 
     # What the rungs ask for is less than the power can do; the miners are as fast as the rung is worth.
-    return render_fairness(rung.work / interval, Field(file.network, file.recipe, interval, find))
+    return render_fairness(rung.work / interval, Field(file.network, file.recipe, rung.work, interval, find))
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ The eval floor is what 19 in 20 of the networks that met the train target reache
 is kept. **Fitted** rungs were won by fewer than {MIN_SUCCESSES} courses, those given up not counted: their probability is that of a normal tail fitted to the ends of whole courses, at the targets that a quarter of them at most and {least} at least meet,
 times the share of the winners that giving up leaves where {least} to {2 * least} are left; their work is an extrapolation. CV is the coefficient of variation of the cost to solution: 1 is a lottery without
 memory, below 0.3 a race. An attempt is one header looked at; many are given up there, at a small part of a course's cost, and do
-not succeed. Trained several in one pass, a network that wins leaves the others of its pass unused, which is not in the work. Rungs with a small CV are races, there for slow machines; the ladder goes from {works[0]:,} to {works[-1]:,} M,
+not succeed. Of networks trained side by side, one that wins leaves the others unused, which is not in the work. Rungs with a small CV are races, there for slow machines; the ladder goes from {works[0]:,} to {works[-1]:,} M,
 counted up to {file.most_counted_work:,} M.
 
 {_HEADINGS}

@@ -9,6 +9,7 @@ import pytest
 
 from training.lab.fairness import Field, Miner, compute_win_share, draw_work
 from training.lab.lottery import Lottery
+from training.pace import compute_slowdown
 from training.tasks import load_task_file
 
 CHANCY = Lottery(0.1, 0.4, 1.0, np.array([10.0, 20.0, 30.0]), np.array([5.0, 25.0]))
@@ -75,12 +76,14 @@ def test_the_slower_take_on_less_and_lose_some_power_by_it() -> None:
     def find(most: int | None) -> tuple[int, Lottery]:
         return (longest if most is None or most >= longest else shortest), CHANCY
 
-    field = Field(file.network, file.recipe, 20, find)
+    field = Field(file.network, file.recipe, 10**9, 20, find)
     fast, slow = field.settle(100_000.0), field.settle(20.0)
     assert (fast.samples, fast.networks) == (longest, file.recipe.networks)
     assert fast.power == pytest.approx(100_000)
     assert (slow.samples, slow.networks) == (shortest, 1)
-    full = file.recipe.networks / file.recipe.compute_slowdown(file.recipe.networks)
+    full = file.recipe.networks / compute_slowdown(file.recipe.waiting, file.recipe.networks)
     assert slow.power == pytest.approx(20 / full)
     assert field.settle_at(20.0, 2).samples == longest
     assert slow.power < field.settle_at(20.0, 2).power < 20
+    short_of_work = replace(field, work=10_000).settle(100_000.0)
+    assert short_of_work.networks < fast.networks
