@@ -9,9 +9,6 @@ from dataclasses import dataclass
 
 from consensus.task import Rung
 
-COURSES_PER_INTERVAL = 2
-"""Of a single network, trained from end to end: who is too slow for that takes shorter ones."""
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:

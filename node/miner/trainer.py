@@ -25,7 +25,6 @@ from consensus.block import Header, Witness
 from consensus.encoding import Hash32
 from consensus.task import Rung, Task
 from training.outcome import Outcome, Progress
-from training.recipe import COURSES_PER_INTERVAL
 
 CANCEL_GRACE_SECONDS = 3.0
 """A trainer that has not yielded this long after a cancel is replaced; it should within 0.2 s."""
@@ -320,8 +319,8 @@ def build_training_attempt(setup: TrainerSetup) -> RunAttempt:
         # The first network tells how fast the machine is.
         attempt.most_samples, count = None, 1
         if known:
-            steps = int(request.interval / COURSES_PER_INTERVAL / known)
-            attempt.most_samples = steps * recipe.batch
+            # Who would train one alone for longer than an interval takes a shorter course.
+            attempt.most_samples = int(request.interval / known) * recipe.batch
             lasting = attempt.get_plan(request.rung).samples / recipe.batch * known / request.interval
             count = attempt.count_networks(request.rung, lasting)
         search = attempt.search(request.header, request.rung, request.seed, is_cancelled)

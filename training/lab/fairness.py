@@ -16,7 +16,7 @@ import numpy.typing as npt
 from consensus.network import NetworkSpec
 from training.lab.lottery import Lottery, Random
 from training.pace import choose_width, compute_slowdown
-from training.recipe import COURSES_PER_INTERVAL, Recipe
+from training.recipe import Recipe
 
 SHARES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 """Of all power, of the miner that is looked at; one other has the rest."""
@@ -92,7 +92,7 @@ class Field:
         """Who has this power by the recipe's full number of networks, as a miner settles (training.pace)."""
         lone = self._slow(power, 1)
         sample = 3 * self.network.multiply_accumulates / 1e6
-        samples, lottery = self.find(int(lone * self.interval / COURSES_PER_INTERVAL / sample))
+        samples, lottery = self.find(int(lone * self.interval / sample))
         course = samples * sample
         lasting, burden = course / lone / self.interval, course / self.work
         count = choose_width(lasting, burden, self.recipe.waiting, self.recipe.networks)
@@ -130,8 +130,9 @@ FAIRNESS_TABLE = f"""
 Share of the blocks over share of the power (1 is fair), against one miner who has the rest, ± one standard
 error; {_BLOCKS:,} simulated blocks a cell. A miner trains several networks side by side, another as soon as
 one ends, and loses them all when somebody else finds a block. More of them make it faster and its courses
-longer: it takes as many as win most, and where one network alone would train for longer than half an
-interval by the ladder's course, a shorter course (`training/pace.py`). The columns tell samples and
+longer: it takes as many as win most, and where one network alone would train for longer than an interval by
+the ladder's course, a shorter course (`training/pace.py`). What is lost is lost to a machine that trains a
+network so much faster: nine more of the same machine share equally with it. The columns tell samples and
 networks of the miner with this share and what it wins so; beside it what it would win by the ladder's course,
 with as many networks and with all that a core takes. The chance of a shorter course at a target that fewer
 than 15 of its courses met is fitted. Power is what a miner does with all networks that a core takes; with
