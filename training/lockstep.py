@@ -22,8 +22,9 @@ _ON_A_GPU = 8
 """Times as many networks as on a core: they are trained in hardly more time."""
 _WAITING_ON_A_GPU = 0.93
 """As Recipe.waiting: 64 networks of digits do 13 times what one alone does, 32 of CIFAR-10 8 to 11 times."""
-_WORTH_RECORDING = 0.25
-"""Share of the places that are still taken when a GPU's stack is made smaller."""
+_LEAST_TAKEN = {"cpu": 1.0, "cuda": 0.25}
+"""Share of the places below which a stack is made smaller: a GPU trains a few more in the time that recording
+anew would take."""
 
 
 def count_networks(recipe: Recipe, device: torch.device) -> int:
@@ -154,9 +155,7 @@ class _Crew:
         for place, course in zip(empty, newcomers, strict=False):
             self._replace(place, course)
         places = [place for place, member in enumerate(self._members) if member in staying]
-        # A GPU trains a few more in the time that recording anew would take.
-        share = 1 if self._device.type == "cpu" else _WORTH_RECORDING
-        if len(places) < share * len(self._members):
+        if len(places) < _LEAST_TAKEN[self._device.type] * len(self._members):
             self._close_all_but(places)
 
     def step(self, courses: Sequence[Course]) -> int:

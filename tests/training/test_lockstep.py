@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from consensus.dataset import Dataset
 from tests.training.samples import NETWORK, NEVER, build_recipe, build_watermark, widen
+from training import lockstep as lockstep_module
 from training.course import Checkpoint, Course
 from training.data import TrainingData
 from training.evaluator import compute_logits_in_float32, count_right
@@ -138,6 +140,50 @@ def test_one_that_joins_goes_its_whole_way_as_alone(digits_data: TrainingData) -
         assert abs(shown[course][-1].train_correct - last.train_correct) <= 45
         assert course.samples == own.samples
         assert course.multiply_accumulates == own.multiply_accumulates
+
+
+def test_places_may_stay_empty_until_they_are_taken(
+    digits_data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, which would have to record a smaller stack anew: what is trained there reaches nobody."""
+    monkeypatch.setitem(lockstep_module._LEAST_TAKEN, "cpu", 0.25)
+    courses, alone = (_build(digits_data, 5, is_wide=True) for _ in range(2))
+    *starters, newcomer = courses
+    lockstep = Lockstep(starters)
+    shown = {}
+    for course, checkpoint in lockstep.follow():
+        if checkpoint.index == 2 and course in courses[:2]:
+            lockstep.leave(course)
+        if checkpoint.index == 4 and course is courses[3]:
+            lockstep.join(newcomer)
+        shown[course] = checkpoint.train_correct
+        if checkpoint.index == 7:
+            lockstep.leave(course)
+    assert lockstep.widths == {4: STEPS * 4 // 8 + STEPS * 7 // 8}
+    for course, own in zip(courses[2:], alone[2:], strict=True):
+        last = next(checkpoint for checkpoint in own.follow() if checkpoint.index == 7)
+        assert abs(shown[course] - last.train_correct) <= 45
+        assert course.samples == own.samples
+
+
+@pytest.mark.cuda
+def test_one_joins_a_recorded_stack(digits: Dataset) -> None:
+    """Recorded after three steps; the places of the one that left are the newcomer's from then on."""
+    data = TrainingData.load(digits, "cuda")
+    (leaver, stayer, newcomer), alone = (_build(data, 3) for _ in range(2))
+    lockstep = Lockstep([leaver, stayer])
+    shown = {}
+    for course, checkpoint in lockstep.follow():
+        shown[course] = checkpoint.train_correct
+        if course is leaver and checkpoint.index == 3:
+            lockstep.leave(leaver)
+            lockstep.join(newcomer)
+        if checkpoint.index == 7:
+            lockstep.leave(course)
+    for course, own in zip((stayer, newcomer), alone[1:], strict=True):
+        last = next(checkpoint for checkpoint in own.follow() if checkpoint.index == 7)
+        # Sums in another order, and in half precision.
+        assert abs(shown[course] - last.train_correct) <= 130
 
 
 def test_nobody_is_trained_past_a_checkpoint_unasked(digits_data: TrainingData) -> None:
