@@ -110,7 +110,7 @@ class MiningAttempt:
         return pick_freest(header, self.recipe.headers, self._task.network, frozen_count)
 
     def count_networks(self, rung: Rung, lasting: float = 0.0) -> int:
-        """To train side by side, at most what the device takes (training.rate.choose_width).
+        """To train side by side, at most what the device takes (training.pace.choose_width).
 
         `lasting` is how long a course lasts alone, in intervals between blocks; 0 where that is not known.
         """

@@ -21,7 +21,7 @@ from training.stack_adam import StackAdam
 _ON_A_GPU = 8
 """Times as many networks as on a core: they are trained in hardly more time."""
 _WAITING_ON_A_GPU = 0.93
-"""As Recipe.waiting: 64 networks of digits do 13 times what one alone does, 32 of CIFAR-10 8 to 11 times."""
+"""As Recipe.waiting: 64 networks of digits do 13 times what one alone does, 32 of CIFAR-10 8 times."""
 _LEAST_TAKEN = {"cpu": 1.0, "cuda": 0.25}
 """Share of the places below which a stack is made smaller: a GPU trains a few more in the time that recording
 anew would take."""

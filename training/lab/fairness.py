@@ -127,17 +127,18 @@ def render_fairness(power: float, field: Field) -> Iterator[str]:
 FAIRNESS_TABLE = f"""
 ## Does a slow miner win its share?
 
-Share of the blocks over share of the power (1 is fair), against one miner who has the rest, ± one standard
+Share of the blocks over share of the power (1 is fair), against one machine that has the rest, ± one standard
 error; {_BLOCKS:,} simulated blocks a cell. A miner trains several networks side by side, another as soon as
 one ends, and loses them all when somebody else finds a block. More of them make it faster and its courses
-longer: it takes as many as win most, and where one network alone would train for longer than an interval by
-the ladder's course, a shorter course (`training/pace.py`). What is lost is lost to a machine that trains a
-network so much faster: nine more of the same machine share equally with it. The columns tell samples and
-networks of the miner with this share and what it wins so; beside it what it would win by the ladder's course,
-with as many networks and with all that a core takes. The chance of a shorter course at a target that fewer
-than 15 of its courses met is fitted. Power is what a miner does with all networks that a core takes; with
-fewer it does less, by the recipe's `waiting`. Left out are network delays, and that a miner ends its
-networks without others in their place when half an interval is over, to begin with a fresh template.
+longer: it takes as many as end most courses by a simple rule, and a shorter course where one network alone
+would train for longer than an interval by the ladder's (`training/pace.py`). What is lost is lost to a
+machine that trains one network so much faster: of ten equal ones each gets a tenth. The columns tell samples
+and networks of the miner with this share and what it wins so; beside it what it would win by the ladder's
+course, with as many networks and with all that a core takes: where these are the same, the cells are draws of
+one number. The chance of a shorter course at a target that fewer than 15 of its courses met is fitted. Power
+is what a miner does with all networks that a core takes; with fewer it does less, by the recipe's `waiting`.
+Left out are network delays, and that a miner ends its networks without others in their place when half an
+interval is over, to begin with a fresh template.
 
 | power | share of it | samples | networks | as shipped | the ladder's course | full width |
 |---|---|---|---|---|---|---|"""

@@ -107,7 +107,7 @@ class Recorder:
     def record(self, attack: Attack, ground: Ground, seeds: Sequence[int]) -> list[Recording]:
         """Whole courses, what comes before them included, with exact counts where they may matter.
 
-        Those that train their own twins are trained in one pass, as the reference miner does; each is told
+        Those that train their own twins are trained side by side, as the reference miner does; each is told
         an equal share of the seconds.
         """
         mark = time.process_time()
