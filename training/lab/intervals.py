@@ -77,7 +77,7 @@ class Chain:
     def _find(
         self, speed: float, difficulty: int, get_lottery: GetLottery, random: Random
     ) -> tuple[float, int]:
-        """When this miner alone would have a block, and its timestamp: every attempt has a fresh template."""
+        """When this miner alone would have a block, and its timestamp: every network has a fresh template."""
         earliest = compute_earliest_timestamp(self.params, self.parent.timestamp)
         now = self.now
         while True:
