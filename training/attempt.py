@@ -44,7 +44,7 @@ class AttemptResult:
     networks: int
     """Begun, each under a header of its own."""
     widths: dict[int, int]
-    """Steps of so many networks side by side."""
+    """Steps with so many places side by side, those included that a GPU kept empty."""
     samples: int
     """Trained with all networks together."""
     multiply_accumulates: int

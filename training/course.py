@@ -132,7 +132,7 @@ class Course:
 
     def note_promise(self, promise: int) -> None:
         """A look was taken, which costs once."""
-        self.multiply_accumulates += compute_cost(self._spec, len(self.data.train))
+        self.multiply_accumulates += self.look_cost
         self._promise = promise
 
     def build_network(self) -> IntegerNetwork:
@@ -224,6 +224,11 @@ class Course:
             self.multiply_accumulates += trials * len(self.data.train)
             self._poll()
         return self._head.train_correct
+
+    @property
+    def look_cost(self) -> int:
+        """Multiply-accumulates of a look."""
+        return compute_cost(self._spec, len(self.data.train))
 
     @property
     def recount_cost(self) -> int:

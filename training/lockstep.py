@@ -55,11 +55,6 @@ class Lockstep:
         for course in courses:
             self._begin(course)
 
-    @property
-    def courses(self) -> list[Course]:
-        """Those under way."""
-        return list(self._ways)
-
     def follow(self) -> Iterator[tuple[Course, Checkpoint]]:
         """All of them, checkpoint by checkpoint; one that has left is not followed further.
 
@@ -117,8 +112,8 @@ def _get_turn(course: Course) -> tuple[int, int]:
 def train_together(get_courses: Callable[[], Sequence[Course]]) -> Generator[int, None, None]:
     """Trains the twins of several courses, a step of all at a time, notes it in each and yields their places.
 
-    `get_courses` is asked before every step: who is no longer there, or is trained to the end, is trained no
-    more. Raises ValueError for courses that do not fit.
+    `get_courses` is asked before every step: who is no longer there, or is trained to the end, is told of no
+    more steps. Raises ValueError for courses that do not fit.
     """
     crew: _Crew | None = None
     while True:

@@ -13,12 +13,12 @@ class Progress:
     """How far an attempt is."""
 
     samples: int
-    """Trained so far, with each network that is left."""
+    """Trained so far with the network under way that came furthest; fewer again once another is that."""
     total_samples: int
-    """Of a full attempt."""
+    """Of its whole course."""
     train_correct: int
-    """Right train records, the most of all networks; while training by their last batches."""
+    """Right train records, the most of networks that came as far; while training by their last batches."""
     eval_correct: int
-    """The most right eval records of an exact count, 0 before the first."""
+    """The most right eval records of an exact count of those under way, 0 before the first."""
     seconds: float
     """Since the attempt began."""

@@ -10,7 +10,7 @@ _NEW = 0.3
 
 
 class Pace:
-    """How fast a machine trains one network alone, by all its attempts so far.
+    """How fast a machine trains one network, alone but for looks and polish, by all its attempts so far.
 
     What it cannot train in time it should not begin: a new block ends an attempt, and what it was trained for
     is lost.
@@ -26,11 +26,15 @@ class Pace:
         """Of a step of one network, looks and polish included; None while nothing is known."""
         return self._seconds / self._steps if self._steps else None
 
-    def note(self, widths: Mapping[int, int], seconds: float) -> None:
-        """An attempt took that long, with so many steps of so many networks. Older attempts fade."""
+    def note(self, widths: Mapping[int, int], seconds: float, interval: float) -> None:
+        """An attempt took that long, with so many steps of so many networks. Older attempts fade.
+
+        One weighs by its length, but none more than an interval: a machine that was asleep is not slow.
+        """
         lone = sum(count * compute_slowdown(self._waiting, networks) for networks, count in widths.items())
-        self._seconds = (1 - _NEW) * self._seconds + seconds
-        self._steps = (1 - _NEW) * self._steps + lone
+        weight = min(1.0, interval / seconds)
+        self._seconds = (1 - _NEW) * self._seconds + weight * seconds
+        self._steps = (1 - _NEW) * self._steps + weight * lone
 
 
 def compute_slowdown(waiting: float, networks: int) -> float:

@@ -13,9 +13,11 @@ from consensus.block import Header
 from training.course import Course, look
 from training.headers import NONCES
 
-LOOKS = 64
-"""At headers for each candidate, before there may be a fresh template."""
+_LOOKS = 64
+"""At headers for each candidate: a plan that asks for too much must not keep a miner from training."""
 _LOOKS_TOGETHER = 4
+_WORK_TOGETHER = 10**9
+"""Multiply-accumulates of looks between two questions whether to cancel, unless one alone takes more."""
 _SEEDS = 2**63
 
 
@@ -44,7 +46,7 @@ class Search:
         self._header, self._seed = header, seed
         self._build, self._block, self._is_cancelled = build, block, is_cancelled
         self._ready: deque[Candidate] = deque()
-        self._together = 1
+        self._wanted = 1
         self._begun = self._looks = self._spent = 0
 
     @property
@@ -53,11 +55,12 @@ class Search:
         return self._spent + sum(candidate.course.multiply_accumulates for candidate in self._ready)
 
     def take(self, count: int) -> list[Candidate]:
-        """So many of the next that promise what their plan asks for; once cancelled fewer, but one.
+        """So many of the next that promise what their plan asks for.
 
-        After 64 looks for one of them it is the next, and once cancelled.
+        After 64 looks for one of them it is whichever comes next. Once cancelled it is whoever was looked at
+        last, and fewer, but always one.
         """
-        self._together = max(self._together, min(count, _LOOKS_TOGETHER))
+        self._wanted = max(self._wanted, count)
         taken: list[Candidate] = []
         while len(taken) < count and (self._ready or not (taken and self._is_cancelled())):
             if not self._ready:
@@ -71,15 +74,16 @@ class Search:
         return self.take(1)[0]
 
     def _look(self) -> None:
-        candidates: list[Candidate] = []
-        while len(candidates) < self._together and not (candidates and self._is_cancelled()):
+        candidates = [self._build_next()]
+        together = min(self._wanted, _LOOKS_TOGETHER, _WORK_TOGETHER // candidates[0].course.look_cost)
+        while len(candidates) < together and not self._is_cancelled():
             candidates.append(self._build_next())
         look([candidate.course for candidate in candidates])
         for candidate in candidates:
             self._looks += 1
             course = candidate.course
             least = course.plan.allowances[0] * len(course.data.train)
-            if course.promise >= least or self._looks > LOOKS or self._is_cancelled():
+            if course.promise >= least or self._looks > _LOOKS or self._is_cancelled():
                 self._ready.append(candidate)
                 self._looks = 0
             else:

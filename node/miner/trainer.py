@@ -1,10 +1,10 @@
-"""The trainer: a spawned process that holds torch and the dataset and trains one candidate after the other.
+"""The trainer: a spawned process that holds torch and the dataset and makes one attempt after the other.
 
 Owns the process, its messages and its replacement when it dies or does not yield. What to train and what a
 result is worth is `node.miner.mining`'s; training is `training.attempt`'s. Only the child imports torch.
 
 The pipe is the cancel event: whatever arrives while an attempt runs cancels it, and so does the pipe's end: a
-trainer stops within one step when its miner is killed.
+trainer stops within one step or look when its miner is killed.
 """
 
 from __future__ import annotations
@@ -332,7 +332,7 @@ def build_training_attempt(setup: TrainerSetup) -> RunAttempt:
         result = attempt.run(search.take(count), request.rung, is_cancelled, report, find_next)
         seconds = time.perf_counter() - started
         spent = search.spent + result.multiply_accumulates
-        pace.note(result.widths, seconds)
+        pace.note(result.widths, seconds, request.interval)
         return TrainResult(
             result.outcome,
             result.witness,

@@ -68,12 +68,12 @@ def take_first_step(data: str, device: str) -> None:
     attempt.run([candidate], task.rungs[0], _report_step, lambda progress: None)
 
 
-_is_trained = iter((False,))
+_answers = iter((False,))
 
 
 def _report_step() -> bool:
     """Asked whether to cancel, once before the first step and after each: after the first."""
-    if not next(_is_trained, True):
+    if not next(_answers, True):
         return False
     print("step", flush=True)
     return True

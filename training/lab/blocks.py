@@ -147,10 +147,7 @@ def _mine(task: str, dataset: str, rung: Rung, number: int) -> MinedBlock:
 
 
 def _digest(recipe: Recipe) -> str:
-    values = asdict(recipe)
-    # For how many are trained side by side, which `networks` bounds: no other course.
-    del values["waiting"]
-    return digest_values(values)
+    return digest_values(asdict(recipe))
 
 
 def render_blocks(blocks: Sequence[MinedBlock]) -> str:

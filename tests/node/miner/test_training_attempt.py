@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dataset_server.importers import import_digits
 from dataset_server.store import DatasetStore
+from node.miner import trainer as trainer_module
 from node.miner.trainer import TrainerSetup, TrainRequest, build_training_attempt
 from training.outcome import Progress
 from training.rate import HEADERS_APART, build_practice_header
@@ -49,3 +51,33 @@ def test_a_slow_machine_takes_on_less(setup: TrainerSetup) -> None:
     assert attempt(0, NO_TIME) == (1, count_samples(longest))
     assert attempt(1, NO_TIME) == (1, count_samples(shortest))
     assert attempt(2, AGES) == (recipe.networks, count_samples(longest))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_networks_that_end_are_followed_by_others_for_a_while(
+    share: float, setup: TrainerSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not behind the first network, which tells how fast the machine is, and not before a fresh template."""
+    monkeypatch.setattr(trainer_module, "_RENEWED_SHARE", share)
+    run_attempt, recipe = build_training_attempt(setup), load_recipe("digits")
+    rung = setup.task.rungs[0]
+    assert recipe.get_plan(rung) == recipe.plans[0]
+    hopeless = replace(rung, min_train_correct=1_284, work=10**9)
+    monkeypatch.setattr(type(recipe), "get_plan", lambda *_: recipe.plans[0])
+    asked = 0
+
+    def is_cancelled() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 2_000
+
+    request = TrainRequest(build_practice_header(0), hopeless, 0, AGES)
+    first = run_attempt(request, is_cancelled, lambda _: None)
+    assert (first.outcome, first.networks) == ("gave-up", 1)
+    asked = 0
+    request = replace(request, header=build_practice_header(HEADERS_APART), seed=1)
+    second = run_attempt(request, is_cancelled, lambda _: None)
+    if share:
+        assert (second.outcome, second.networks > recipe.networks) == ("cancelled", True)
+    else:
+        assert (second.outcome, second.networks) == ("gave-up", recipe.networks)
