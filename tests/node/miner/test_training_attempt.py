@@ -69,7 +69,7 @@ def test_networks_that_end_are_followed_by_others_for_a_while(
     def is_cancelled() -> bool:
         nonlocal asked
         asked += 1
-        return asked > 2_000
+        return asked > 500
 
     request = TrainRequest(build_practice_header(0), hopeless, 0, AGES)
     first = run_attempt(request, is_cancelled, lambda _: None)
