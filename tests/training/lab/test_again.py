@@ -108,7 +108,11 @@ def test_words_that_do_not_fit_are_one_clear_line(
 ) -> None:
     path = tmp_path / "digits.dataset"
     write_dataset_file(path, import_digits())
-    assert main(["again", "--task", "digits", "--data", str(path), "--first", "20752", *words]) == 1
+    rows = str(tmp_path / "rows.jsonl")
+    assert (
+        main(["again", "--task", "digits", "--data", str(path), "--rows", rows, "--first", "20752", *words])
+        == 1
+    )
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line
 
