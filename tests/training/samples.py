@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from consensus.dataset import DatasetSpec
+from consensus.dataset import Dataset, DatasetSpec
 from consensus.network import NetworkSpec
 from consensus.task import Rung, Task
 from consensus.watermark import Watermark, derive_watermark
 from dataset_server.importers import import_digits
+from training.attempt import MiningAttempt
+from training.data import TrainingData
 from training.lab.traces import Trace, digest_recipe, name_dataset
+from training.rate import build_practice_header
 from training.recipe import Plan, Recipe
 from training.tasks import load_recipe
 from training.tasks.default import DEFAULT_RECIPE
@@ -18,6 +21,11 @@ from training.twin import Twin
 
 NETWORK = NetworkSpec(c=1, h=8, w=8, classes=10, blocks=2, filters=8, hidden=64)
 NEVER = (0.0, *(1.0,) * 13)
+EASY = Rung(9_500, 1_000, 330, 10_000)
+FAR = Rung(9_900, 1_284, 0, 10_000)
+DEAR = replace(FAR, work=1_000_000)
+"""Worth many courses."""
+HEADER = build_practice_header(7)
 
 
 def build_recipe(samples: int, allowances: tuple[float, ...] = NEVER, parts: int = 8) -> Recipe:
@@ -29,6 +37,12 @@ def build_recipe(samples: int, allowances: tuple[float, ...] = NEVER, parts: int
 def build_task(dataset: DatasetSpec, *rungs: Rung) -> Task:
     """A task on digits with a ladder of its own."""
     return Task(dataset.dataset_id, NETWORK, rungs)
+
+
+def build_attempt(dataset: Dataset, data: TrainingData, recipe: Recipe) -> tuple[MiningAttempt, Task]:
+    """Attempts at a task with one easy rung, on the CPU."""
+    task = build_task(dataset.spec, EASY)
+    return MiningAttempt(task, data, recipe, "cpu"), task
 
 
 def build_watermark(frozen: int, nonce: int = 0) -> Watermark:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from math import inf
@@ -11,45 +10,32 @@ from math import inf
 import pytest
 import torch
 
-from consensus.block import Header, Witness
+from consensus.block import Witness
 from consensus.dataset import Dataset
 from consensus.errors import BadDelivery, Code
 from consensus.evaluation import NormativeWorkVerifier
 from consensus.task import Rung, Task
-from tests.training.samples import NETWORK, NEVER, build_recipe, build_task
+from tests.training.samples import (
+    DEAR,
+    EASY,
+    FAR,
+    HEADER,
+    NETWORK,
+    NEVER,
+    build_attempt,
+    build_recipe,
+    build_task,
+)
 from training import attempt as attempt_module
 from training import evaluator as evaluator_module
 from training.attempt import AttemptResult, Candidate, MiningAttempt
 from training.data import TrainingData
 from training.evaluator import ExactWorkVerifier, compute_features
-from training.headers import pick_freest
 from training.outcome import Progress
 from training.rate import build_practice_header
-from training.recipe import Polish, Recipe
+from training.recipe import Polish
 from training.tasks import load_recipe
 from training.tasks.default import DEFAULT_RECIPE
-
-EASY = Rung(9_500, 1_000, 330, 10_000)
-FAR = Rung(9_900, 1_284, 0, 10_000)
-HEADER = build_practice_header(7)
-
-
-def _build(dataset: Dataset, data: TrainingData, recipe: Recipe) -> tuple[MiningAttempt, Task]:
-    task = build_task(dataset.spec, EASY)
-    return MiningAttempt(task, data, recipe, "cpu"), task
-
-
-def _choose(
-    attempt: MiningAttempt,
-    header: Header,
-    rung: Rung,
-    seed: int,
-    count: int,
-    is_cancelled: Callable[[], bool] = lambda: False,
-) -> tuple[list[Candidate], int]:
-    """So many candidates to train side by side, and the multiply-accumulates of passing others over."""
-    search = attempt.search(header, rung, seed, is_cancelled)
-    return search.take(count), search.spent
 
 
 def _run(attempt: MiningAttempt, rung: Rung, seed: int = 7) -> AttemptResult:
@@ -58,7 +44,7 @@ def _run(attempt: MiningAttempt, rung: Rung, seed: int = 7) -> AttemptResult:
 
 @pytest.fixture(scope="module")
 def found(digits: Dataset, digits_data: TrainingData) -> tuple[Task, AttemptResult]:
-    attempt, task = _build(digits, digits_data, build_recipe(5_188))
+    attempt, task = build_attempt(digits, digits_data, build_recipe(5_188))
     return task, _run(attempt, EASY)
 
 
@@ -111,7 +97,7 @@ def test_rejects_a_witness_under_another_header(found: tuple[Task, AttemptResult
 
 
 def test_same_seed_gives_the_same_witness(digits: Dataset, digits_data: TrainingData) -> None:
-    attempt, _ = _build(digits, digits_data, build_recipe(1_297))
+    attempt, _ = build_attempt(digits, digits_data, build_recipe(1_297))
     rung = replace(EASY, min_train_correct=700, min_eval_correct=0)
     first, again = _run(attempt, rung), _run(attempt, rung)
     assert first.witness is not None
@@ -120,7 +106,7 @@ def test_same_seed_gives_the_same_witness(digits: Dataset, digits_data: Training
 
 
 def test_missed_attempt_ran_to_its_end_and_counted(digits: Dataset, digits_data: TrainingData) -> None:
-    attempt, _ = _build(digits, digits_data, build_recipe(1_297))
+    attempt, _ = build_attempt(digits, digits_data, build_recipe(1_297))
     result = _run(attempt, FAR)
     assert result.outcome == "missed"
     assert result.witness is None
@@ -131,7 +117,7 @@ def test_missed_attempt_ran_to_its_end_and_counted(digits: Dataset, digits_data:
 
 
 def test_eval_floor_alone_makes_a_miss(digits: Dataset, digits_data: TrainingData) -> None:
-    attempt, _ = _build(digits, digits_data, build_recipe(1_297))
+    attempt, _ = build_attempt(digits, digits_data, build_recipe(1_297))
     result = _run(attempt, replace(EASY, min_train_correct=400, min_eval_correct=500))
     assert result.outcome == "missed"
     assert result.train_correct >= 400
@@ -145,7 +131,7 @@ def test_hopeless_attempt_gives_up_at_its_first_checkpoint(
 ) -> None:
     limit = 0.01 if checkpoint else 0.999
     allowances = (*NEVER[:checkpoint], limit, *NEVER[checkpoint + 1 :])
-    attempt, _ = _build(digits, digits_data, build_recipe(1_280, allowances))
+    attempt, _ = build_attempt(digits, digits_data, build_recipe(1_280, allowances))
     result = _run(attempt, FAR)
     assert result.outcome == "gave-up"
     assert result.samples == samples
@@ -166,7 +152,7 @@ def test_multiply_accumulates_follow_the_documented_formula(
 ) -> None:
     allowances = (0.0, *(1.0,) * (8 + len(polish.tune_steps) + polish.sweeps))
     recipe = replace(build_recipe(1_280, allowances), polish=polish)
-    attempt, _ = _build(digits, digits_data, recipe)
+    attempt, _ = build_attempt(digits, digits_data, recipe)
     forward, dense = NETWORK.multiply_accumulates, 64 * 64 + 640
     watermark = attempt.build(HEADER, FAR, 7).course.watermark
     last = NETWORK.layers[-1].start
@@ -183,7 +169,7 @@ def test_multiply_accumulates_follow_the_documented_formula(
 def test_cancel_is_asked_between_steps_and_ends_the_attempt(
     digits: Dataset, digits_data: TrainingData
 ) -> None:
-    attempt, _ = _build(digits, digits_data, build_recipe(5_188))
+    attempt, _ = build_attempt(digits, digits_data, build_recipe(5_188))
     asked: list[float] = []
 
     def is_cancelled() -> bool:
@@ -200,7 +186,7 @@ def test_cancel_is_asked_between_steps_and_ends_the_attempt(
 
 def test_cancel_is_never_far_away(digits: Dataset, digits_data: TrainingData) -> None:
     """From training to the last sweep: at most 0.2 s of this thread's time lie between two questions."""
-    attempt, _ = _build(digits, digits_data, build_recipe(1_297))
+    attempt, _ = build_attempt(digits, digits_data, build_recipe(1_297))
     asked: list[float] = []
 
     def is_cancelled() -> bool:
@@ -215,7 +201,7 @@ def test_cancel_is_asked_between_parts_of_an_evaluation(
     digits: Dataset, digits_data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """512 of 1,297 records at a time, as where a network is larger."""
-    attempt, _ = _build(digits, digits_data, build_recipe(1_297))
+    attempt, _ = build_attempt(digits, digits_data, build_recipe(1_297))
     network = attempt.build(HEADER, FAR, 1).course.build_network()
     whole = compute_features(network, digits_data.train.pixels)
     right = attempt.count(network, digits_data.train, lambda: None)
@@ -228,7 +214,7 @@ def test_cancel_is_asked_between_parts_of_an_evaluation(
 
 
 def test_an_attempt_is_cancelled_within_a_recount(digits: Dataset, digits_data: TrainingData) -> None:
-    attempt, _ = _build(digits, digits_data, build_recipe(5_188))
+    attempt, _ = build_attempt(digits, digits_data, build_recipe(5_188))
     asked = 0
 
     def run(most: float) -> AttemptResult:
@@ -251,7 +237,7 @@ def test_an_attempt_is_cancelled_within_a_recount(digits: Dataset, digits_data: 
 
 
 def test_progress_grows_to_the_whole_attempt(digits: Dataset, digits_data: TrainingData) -> None:
-    attempt, _ = _build(digits, digits_data, build_recipe(2_594))
+    attempt, _ = build_attempt(digits, digits_data, build_recipe(2_594))
     reports: list[Progress] = []
     attempt.run([attempt.build(HEADER, FAR, 1)], FAR, lambda: False, reports.append)
     samples = [report.samples for report in reports]
@@ -264,9 +250,9 @@ def test_progress_grows_to_the_whole_attempt(digits: Dataset, digits_data: Train
 def test_without_an_exact_backend_the_normative_count_decides(
     digits: Dataset, digits_data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fast, _ = _build(digits, digits_data, build_recipe(1_297))
+    fast, _ = build_attempt(digits, digits_data, build_recipe(1_297))
     monkeypatch.setattr(attempt_module, "choose_compute_logits", lambda device: None)
-    slow, _ = _build(digits, digits_data, build_recipe(1_297))
+    slow, _ = build_attempt(digits, digits_data, build_recipe(1_297))
     rung = replace(EASY, min_train_correct=700, min_eval_correct=0)
     assert _run(slow, rung).witness == _run(fast, rung).witness
 
@@ -278,76 +264,15 @@ def test_attempt_on_cuda_verifies(networks: int, digits: Dataset) -> None:
     rung = replace(EASY, work=10**6)
     task = build_task(digits.spec, rung)
     attempt = MiningAttempt(task, data, recipe, "cuda")
-    candidates, _ = _choose(attempt, HEADER, rung, 1, networks)
+    candidates = attempt.search(HEADER, rung, 1).take(networks)
     assert len(candidates) == networks
     result = attempt.run(candidates, rung, lambda: False, lambda progress: None)
     assert result.witness is not None
     NormativeWorkVerifier(digits).check(task, rung, result.header, result.witness)
 
 
-DEAR = replace(FAR, work=1_000_000)
-"""Worth many courses."""
-
-
-def test_chosen_headers_are_the_first_that_promise_enough(digits: Dataset, digits_data: TrainingData) -> None:
-    patient, _ = _build(digits, digits_data, build_recipe(640))
-    headers = [replace(HEADER, nonce=(2**64 - 2 + step) % 2**64) for step in range(40)]
-    looks = [patient.build(header, DEAR, 3 + step).course for step, header in enumerate(headers)]
-    promises = [look.promise for look in looks]
-    # Far from the next value, which a look in one pass with others may move by a record or two.
-    least = max(value for value in promises if all(abs(value - p) > 6 for p in promises if p < value))
-    wanted = [header for header, promise in zip(headers, promises, strict=True) if promise >= least]
-    share = (least - 3.5) / len(digits_data.train)
-    recipe = replace(build_recipe(640, (share, *NEVER[1:])), networks=len(wanted))
-    picky, _ = _build(digits, digits_data, recipe)
-    chosen, spent = _choose(picky, headers[0], DEAR, 3, len(wanted))
-    assert [candidate.header for candidate in chosen] == wanted
-    looked = len(wanted) + spent // looks[0].multiply_accumulates
-    assert spent % looks[0].multiply_accumulates == 0
-    assert headers.index(wanted[-1]) < looked <= headers.index(wanted[-1]) + 4
-    assert picky.run(chosen, DEAR, lambda: False, lambda progress: None).outcome == "missed"
-
-
-def test_of_several_headers_the_freest_is_looked_at(digits: Dataset, digits_data: TrainingData) -> None:
-    attempt, task = _build(digits, digits_data, replace(build_recipe(640), headers=3, networks=5))
-    chosen, _ = _choose(attempt, HEADER, DEAR, 3, 5)
-    begins = [replace(HEADER, nonce=HEADER.nonce + 3 * block) for block in range(5)]
-    frozen = task.compute_frozen_count(DEAR)
-    assert [candidate.header for candidate in chosen] == [
-        pick_freest(header, 3, NETWORK, frozen) for header in begins
-    ]
-
-
-def test_choosing_ends_without_a_promise_and_when_cancelled(
-    digits: Dataset, digits_data: TrainingData
-) -> None:
-    recipe = replace(build_recipe(640, (1.0, *NEVER[1:])), networks=1)
-    hopeless, _ = _build(digits, digits_data, recipe)
-    (chosen,), spent = _choose(hopeless, HEADER, DEAR, 3, 1)
-    assert chosen.header.nonce == HEADER.nonce + 64
-    assert spent > 0
-    (chosen,), spent = _choose(hopeless, HEADER, DEAR, 3, 1, lambda: True)
-    assert (chosen.header, spent) == (HEADER, 0)
-    # It promises too little, but that is not why it ends.
-    assert hopeless.run([chosen], DEAR, lambda: True, lambda progress: None).outcome == "cancelled"
-
-
-@pytest.mark.parametrize(("asked", "passed_over", "taken"), [(1, 0, 2), (3, 0, 4), (5, 2, 2), (7, 4, 1)])
-def test_choosing_begins_no_header_once_cancelled(
-    asked: int, passed_over: int, taken: int, digits: Dataset, digits_data: TrainingData
-) -> None:
-    recipe = replace(build_recipe(640, (1.0, *NEVER[1:])), networks=8)
-    hopeless, _ = _build(digits, digits_data, recipe)
-    # Asked before every header but the first of four, and of every header that promises too little.
-    answers = iter([False] * asked)
-    chosen, spent = _choose(hopeless, HEADER, DEAR, 3, 8, lambda: next(answers, True))
-    nonces = [candidate.header.nonce - HEADER.nonce for candidate in chosen]
-    assert nonces == list(range(passed_over, passed_over + taken))
-    assert spent == passed_over * chosen[0].course.multiply_accumulates
-
-
 def test_fewer_networks_where_courses_are_much_of_a_block(digits: Dataset, digits_data: TrainingData) -> None:
-    attempt, _ = _build(digits, digits_data, replace(build_recipe(640), networks=8))
+    attempt, _ = build_attempt(digits, digits_data, replace(build_recipe(640), networks=8))
     course = 3 * NETWORK.multiply_accumulates * 640
     counts = [
         attempt.count_networks(replace(FAR, work=courses * course // 10**6 + 1)) for courses in (1, 3, 1_000)
@@ -358,8 +283,8 @@ def test_fewer_networks_where_courses_are_much_of_a_block(digits: Dataset, digit
 
 @pytest.fixture(scope="module")
 def crowd(digits: Dataset, digits_data: TrainingData) -> tuple[Task, list[Candidate], AttemptResult]:
-    attempt, task = _build(digits, digits_data, replace(build_recipe(2_594), networks=3))
-    candidates, _ = _choose(attempt, HEADER, replace(EASY, work=10**6), 5, 3)
+    attempt, task = build_attempt(digits, digits_data, replace(build_recipe(2_594), networks=3))
+    candidates = attempt.search(HEADER, replace(EASY, work=10**6), 5).take(3)
     return task, candidates, attempt.run(candidates, EASY, lambda: False, lambda progress: None)
 
 
@@ -378,8 +303,8 @@ def test_witness_of_many_is_for_the_header_of_its_network(
 
 
 def test_work_of_many_is_the_work_of_each(digits: Dataset, digits_data: TrainingData) -> None:
-    attempt, _ = _build(digits, digits_data, replace(build_recipe(640), networks=3))
-    candidates, _ = _choose(attempt, HEADER, DEAR, 5, 3)
+    attempt, _ = build_attempt(digits, digits_data, replace(build_recipe(640), networks=3))
+    candidates = attempt.search(HEADER, DEAR, 5).take(3)
     result = attempt.run(candidates, DEAR, lambda: False, lambda progress: None)
     alone = _run(attempt, DEAR)
     assert result.outcome == "missed"
@@ -389,8 +314,8 @@ def test_work_of_many_is_the_work_of_each(digits: Dataset, digits_data: Training
 
 
 def test_hopeless_ones_leave_and_the_best_is_told_of(digits: Dataset, digits_data: TrainingData) -> None:
-    attempt, _ = _build(digits, digits_data, replace(build_recipe(640), networks=4))
-    candidates, _ = _choose(attempt, HEADER, DEAR, 5, 4)
+    attempt, _ = build_attempt(digits, digits_data, replace(build_recipe(640), networks=4))
+    candidates = attempt.search(HEADER, DEAR, 5).take(4)
     promises = sorted(candidate.course.promise for candidate in candidates)
     share = (promises[-1] - 0.5) / len(digits_data.train)
     for candidate in candidates:
@@ -403,7 +328,7 @@ def test_hopeless_ones_leave_and_the_best_is_told_of(digits: Dataset, digits_dat
 
 
 def test_another_takes_the_place_of_one_that_ended(digits: Dataset, digits_data: TrainingData) -> None:
-    attempt, _ = _build(digits, digits_data, replace(build_recipe(640), networks=2))
+    attempt, _ = build_attempt(digits, digits_data, replace(build_recipe(640), networks=2))
     search = attempt.search(HEADER, DEAR, 5)
     more = iter([search.take_one] * 3)
     candidates = search.take(2)
@@ -421,8 +346,8 @@ def test_another_takes_the_place_of_one_that_ended(digits: Dataset, digits_data:
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_that_came_later_wins(count: int, digits: Dataset, digits_data: TrainingData) -> None:
     easy = replace(EASY, work=10**6)
-    attempt, task = _build(digits, digits_data, replace(build_recipe(2_594), networks=count))
-    candidates, _ = _choose(attempt, HEADER, easy, 5, 1)
+    attempt, task = build_attempt(digits, digits_data, replace(build_recipe(2_594), networks=count))
+    candidates = attempt.search(HEADER, easy, 5).take(1)
     candidates += [attempt.build(replace(HEADER, nonce=nonce), easy, nonce) for nonce in range(4)]
     *others, best = sorted(candidates, key=lambda candidate: candidate.course.promise)
     share = (best.course.promise - 0.5) / len(digits_data.train)
@@ -443,7 +368,7 @@ def test_cancel_is_asked_where_nobody_promises_enough(
 ) -> None:
     """Others that are given up at once come without a step in between."""
     recipe = replace(build_recipe(640, (1.0, *NEVER[1:])), networks=networks)
-    hopeless, _ = _build(digits, digits_data, recipe)
+    hopeless, _ = build_attempt(digits, digits_data, recipe)
     begun = 0
 
     def find_next() -> Candidate:
@@ -456,20 +381,9 @@ def test_cancel_is_asked_where_nobody_promises_enough(
     assert (result.outcome, result.networks, result.samples) == ("cancelled", 6, 0)
 
 
-def test_a_search_goes_on_where_it_was(digits: Dataset, digits_data: TrainingData) -> None:
-    attempt, _ = _build(digits, digits_data, replace(build_recipe(640), networks=3))
-    at_once = attempt.search(HEADER, DEAR, 3).take(7)
-    search = attempt.search(HEADER, DEAR, 3)
-    bit_by_bit = [*search.take(3), *(search.take_one() for _ in range(4))]
-    for one, other in zip(at_once, bit_by_bit, strict=True):
-        assert (one.header, one.seed) == (other.header, other.seed)
-    # It looks at three together: two are ready whom nobody has taken.
-    assert search.spent == 2 * at_once[0].course.multiply_accumulates
-
-
 def test_cancel_of_many_counts_the_steps_of_each(digits: Dataset, digits_data: TrainingData) -> None:
-    attempt, _ = _build(digits, digits_data, replace(build_recipe(640), networks=3))
-    candidates, _ = _choose(attempt, HEADER, DEAR, 5, 3)
+    attempt, _ = build_attempt(digits, digits_data, replace(build_recipe(640), networks=3))
+    candidates = attempt.search(HEADER, DEAR, 5).take(3)
     promised = sum(candidate.course.multiply_accumulates for candidate in candidates)
     asked = iter(range(1 + 5))
     result = attempt.run(candidates, DEAR, lambda: next(asked) == 5, lambda progress: None)
