@@ -203,6 +203,17 @@ def test_nobody_is_trained_past_a_checkpoint_unasked(digits_data: TrainingData) 
     assert seen == [courses[3], courses[2]]
 
 
+def test_nobody_joins_where_no_place_is_empty(digits_data: TrainingData) -> None:
+    *starters, third = _build(digits_data, 3)
+    lockstep = Lockstep(starters)
+    way = lockstep.follow()
+    while next(way)[1].index == 0:
+        pass
+    lockstep.join(third)
+    with pytest.raises(ValueError, match="no place is empty"):
+        list(way)
+
+
 def test_who_began_alone_is_joined_by_nobody(digits_data: TrainingData) -> None:
     first, second = _build(digits_data, 2)
     lockstep = Lockstep([first])
